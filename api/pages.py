@@ -1,0 +1,153 @@
+"""Queries to page objects: what is shown is decided here once, whatever form it then takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from api.contract import BenchmarkSummary, BoardQuery, ModelDetail
+from api.schemas import BoardChoice, BoardParams, PageParams
+from api.source import BoardSource
+from harness.errors import UnknownName
+from harness.formats import best_values
+from harness.leaderboard import Board, Cell
+
+PAGE_ROWS: Final = 200
+DOWNLOADS: Final = {"": "JSON", ".csv": "CSV", ".md": "Markdown", ".tex": "LaTeX"}
+MEDIA: Final = {
+    "": "application/json",
+    ".csv": "text/csv; charset=utf-8; header=present",
+    ".md": "text/markdown; charset=utf-8",
+    ".tex": "application/x-tex; charset=utf-8",
+}
+_SEARCHED: Final = ("model", "family", "architecture", "flags")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardPage:
+    """The page of one board."""
+
+    board: Board
+    """The rows on this page; `total` counts all that match."""
+    whole: int
+    """Models on the board before any filter."""
+    benchmarks: tuple[BenchmarkSummary, ...]
+    params: PageParams
+    best: Mapping[str, float]
+    """Best values of the whole board, so that a filter does not crown another model."""
+    limit: int
+
+    @property
+    def complete(self) -> bool:
+        """True where every row of the board is on the page: then it can be sorted and filtered in the browser."""
+        return len(self.board.rows) == self.whole
+
+    def query(self, **changes: str | int | None) -> str:
+        """The page's query string with some parameters changed; None takes one out."""
+        fields = {**self.params.model_dump(exclude_none=True), "benchmark": self.params.benchmark, **changes}
+        defaults = {"offset": 0}
+        return urlencode({k: v for k, v in fields.items() if v is not None and v != defaults.get(k)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmptyPage:
+    """No benchmark is known yet: the page says how to fill the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPage:
+    """The page of one model."""
+
+    detail: ModelDetail
+    benchmarks: tuple[BenchmarkSummary, ...]
+
+
+def board(source: BoardSource, params: BoardParams, *, default_limit: int) -> Board:
+    """The board that a machine asked for, exactly as the store gives it."""
+    return source.load_board(_query(params, params.benchmark, params.limit or default_limit))
+
+
+def board_page(source: BoardSource, params: PageParams) -> BoardPage | EmptyPage:
+    """The board that a person asked for; without a benchmark, the first one that has models.
+
+    Raises:
+        UnknownName: no such benchmark, data set, family or column.
+    """
+    benchmarks = source.list_benchmarks()
+    if params.benchmark is None:
+        if not benchmarks:
+            return EmptyPage()
+        chosen = next((summary for summary in benchmarks if summary.models), benchmarks[0])
+        params = params.model_copy(update={"benchmark": chosen.name})
+    assert params.benchmark is not None  # noqa: S101 (set just above)
+    everything = _query(params, params.benchmark, None)
+    full = source.load_board(replace(everything, family=None, offset=0))
+    if params.family is not None and params.family not in full.families:
+        raise UnknownName("family", params.family, full.families)
+    rows = [row for row in full.rows if _shown(row, params)]
+    limit = params.limit or PAGE_ROWS
+    return BoardPage(
+        board=replace(full, rows=tuple(rows[params.offset : params.offset + limit]), total=len(rows)),
+        whole=full.total,
+        benchmarks=benchmarks,
+        params=params,
+        best=best_values(full),
+        limit=limit,
+    )
+
+
+def model_page(source: BoardSource, name: str) -> ModelPage:
+    """One model.
+
+    Raises:
+        UnknownName: no such model.
+    """
+    return ModelPage(detail=source.model_detail(name), benchmarks=source.list_benchmarks())
+
+
+def board_links(root: str, params: BoardChoice, benchmark: str) -> dict[str, str]:
+    """Suffix -> address of a board in each of its downloadable forms."""
+    fields = params.model_dump(exclude_none=True, exclude={"q", "benchmark"})
+    if not params.offset:
+        fields.pop("offset", None)
+    query = urlencode({"benchmark": benchmark, **fields})
+    return {suffix: f"{root}/api/v1/leaderboard{suffix}?{query}" for suffix in DOWNLOADS}
+
+
+def model_href(root: str, name: str) -> str:
+    """The address of a model's page; a name may hold any character."""
+    return f"{root}/models/{quote(name, safe=':')}"
+
+
+def filename(board: Board, suffix: str) -> str:
+    """A safe file name for a download."""
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{board.benchmark}-{board.version}-{board.dataset}").strip("-")
+    return f"{stem[:80] or 'board'}{suffix}"
+
+
+def _query(params: BoardChoice, benchmark: str, limit: int | None) -> BoardQuery:
+    return BoardQuery(
+        benchmark=benchmark,
+        dataset=params.dataset,
+        family=params.family,
+        sort=params.sort,
+        order=params.order,
+        limit=limit,
+        offset=params.offset,
+    )
+
+
+def _shown(row: Mapping[str, Cell], params: PageParams) -> bool:
+    """Whether a row passes the page's filters: its family, and every searched word somewhere in its names."""
+    if params.family is not None and row.get("family") != params.family:
+        return False
+    text = searched_text(row)
+    return all(word in text for word in (params.q or "").lower().split())
+
+
+def searched_text(row: Mapping[str, Cell], fields: Sequence[str] = _SEARCHED) -> str:
+    """What the text filter looks at, in lower case; the browser's filter gets the same text."""
+    return " ".join(str(row.get(field) or "") for field in fields).lower()

@@ -1,0 +1,1 @@
+"""Thin routers: parse, ask for a page, render it."""

@@ -1,0 +1,145 @@
+"""What goes in and out over HTTP: query parameters with their bounds, and the shapes of the answers for OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness.errors import UnknownName
+from harness.leaderboard import Cell, ColumnKind
+
+MAX_LIMIT: Final = 1000
+Name = Annotated[str, Field(max_length=200)]
+
+
+class Params(BaseModel):
+    """Query parameters: unknown ones are refused by name, empty ones (an untouched form field) count as not given."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        for name in data:
+            if name not in cls.model_fields:
+                raise ValueError(str(UnknownName("query parameter", str(name), cls.model_fields)))
+        return {name: value for name, value in data.items() if value != ""}
+
+
+class Window(Params):
+    """A slice of a long list."""
+
+    limit: Annotated[int | None, Field(ge=1, le=MAX_LIMIT, description=f"rows at most, {MAX_LIMIT} by default")] = None
+    offset: Annotated[int, Field(ge=0, le=10**9, description="rows to skip")] = 0
+
+
+class BoardChoice(Window):
+    """What every form of a board can be asked for."""
+
+    dataset: Annotated[Name | None, Field(description="the board of another data set")] = None
+    family: Annotated[Name | None, Field(description="only models of this family")] = None
+    sort: Annotated[Name | None, Field(description="a column's name; the benchmark's own ranking by default")] = None
+    order: Annotated[Literal["asc", "desc"] | None, Field(description="the column's better end first by default")] = (
+        None
+    )
+
+
+class BoardParams(BoardChoice):
+    """Query of /api/v1/leaderboard."""
+
+    benchmark: Annotated[
+        Name, Field(description="a benchmark (`digits`, its newest version) or one version (`digits@1`)")
+    ]
+
+
+class PageParams(BoardChoice):
+    """Query of the page at /."""
+
+    benchmark: Name | None = None
+    q: Annotated[Name | None, Field(description="text that name, family, architecture or flags contain")] = None
+
+
+class ColumnModel(BaseModel):
+    """One column of a board."""
+
+    name: str
+    title: str
+    help: str
+    kind: ColumnKind
+    higher_is_better: bool | None
+    norm: str | None
+    eps: str | None
+    attack: str | None
+    images: int | None
+
+
+class Envelope(BaseModel):
+    """A board; rows are flat objects with the columns' names and, for each score X, X_low, X_high, X_n and X_bound."""
+
+    benchmark: str
+    version: int
+    columns: list[ColumnModel]
+    total: Annotated[int, Field(description="rows before limit and offset")]
+    rows: list[dict[str, Cell]]
+
+
+class BenchmarkModel(BaseModel):
+    """One board that can be asked for."""
+
+    name: str
+    version: int
+    title: str
+    dataset: str
+    models: int
+    columns: list[ColumnModel]
+
+
+class BenchmarksModel(BaseModel):
+    """Answer of /api/v1/benchmarks."""
+
+    total: int
+    benchmarks: list[BenchmarkModel]
+
+
+class ModelModel(BaseModel):
+    """One model in a list."""
+
+    name: str
+    family: str
+    architecture: str
+    dataset: str
+    parameters: int | None
+    digest: str
+    status: str
+    revision: int
+
+
+class ModelsModel(BaseModel):
+    """Answer of /api/v1/models."""
+
+    total: int
+    models: list[ModelModel]
+
+
+class ModelDetailModel(ModelModel):
+    """Answer of /api/v1/models/{name}."""
+
+    card: dict[str, Any]
+    scores: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    type: Annotated[str, Field(description="a stable name, such as UnknownName or InvalidArgument")]
+    message: Annotated[str, Field(description="one line that names the argument, the value and what would be right")]
+
+
+class ErrorEnvelope(BaseModel):
+    """Every failed answer under /api, /healthz, /readyz and /metrics."""
+
+    error: ErrorBody

@@ -1,0 +1,94 @@
+"""Where the service gets its boards from: a narrow protocol, and the store behind it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+
+from api.contract import (
+    BenchmarkSummary,
+    BoardQuery,
+    ModelDetail,
+    ModelSummary,
+    list_benchmarks,
+    list_models,
+    load_board,
+    model_detail,
+)
+from harness.leaderboard import Board
+
+
+class BoardSource(Protocol):
+    """What the service reads. Calls come from several threads at once.
+
+    Every method raises `StoreNotReady` while there is no store of this version.
+    """
+
+    def ready(self) -> None:
+        """Return if boards can be read now."""
+        ...
+
+    def load_board(self, query: BoardQuery) -> Board:
+        """One board.
+
+        Raises:
+            UnknownName: no such benchmark, data set, family or column.
+            InvalidArgument: a value outside its domain.
+        """
+        ...
+
+    def list_benchmarks(self) -> tuple[BenchmarkSummary, ...]:
+        """All boards that can be asked for."""
+        ...
+
+    def list_models(self) -> tuple[ModelSummary, ...]:
+        """All models of the store, sorted by name."""
+        ...
+
+    def model_detail(self, name: str) -> ModelDetail:
+        """One model with its card, scores and evaluations.
+
+        Raises:
+            UnknownName: no such model.
+        """
+        ...
+
+
+class StoreSource:
+    """Boards of a store, opened read-only at the first call that finds it ready.
+
+    A missing or older store is looked for again at each call, so the service may start before the first run.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._opened: Any = None
+
+    def _store(self) -> Any:
+        from harness.storage import open_store
+
+        with self._lock:
+            if self._opened is None:
+                self._opened = open_store(self._url, read_only=True)
+            return self._opened
+
+    def ready(self) -> None:
+        """See `BoardSource`."""
+        self._store()
+
+    def load_board(self, query: BoardQuery) -> Board:
+        """See `BoardSource`."""
+        return load_board(self._store(), query)
+
+    def list_benchmarks(self) -> tuple[BenchmarkSummary, ...]:
+        """See `BoardSource`."""
+        return list_benchmarks(self._store())
+
+    def list_models(self) -> tuple[ModelSummary, ...]:
+        """See `BoardSource`."""
+        return list_models(self._store())
+
+    def model_detail(self, name: str) -> ModelDetail:
+        """See `BoardSource`."""
+        return model_detail(self._store(), name)
