@@ -92,7 +92,9 @@ class ModelCard:
         check_name(self.name)
         _require(self.classes >= 2, "classes", self.classes, "at least 2")
         _require(min(self.input_size) >= 1, "input_size", self.input_size, "positive pixels")
-        _require(len(self.class_names) in (0, self.classes), "class_names", len(self.class_names), "one a class, or none")
+        _require(
+            len(self.class_names) in (0, self.classes), "class_names", len(self.class_names), "one a class, or none"
+        )
         _require(all(map(math.isfinite, self.mean)), "mean", self.mean, "finite numbers")
         _require(all(math.isfinite(s) and s > 0 for s in self.std), "std", self.std, "positive numbers")
         _require(self.parameters >= 0, "parameters", self.parameters, "at least 0")
@@ -221,7 +223,9 @@ def _typed(name: str, value: Json, kind: str) -> Any:
             return tuple(sorted((_key(key), _typed(f"{name}.{key}", item, "text")) for key, item in value.items()))
         case "training":
             _check_keys(value, Training, "training")
-            return Training(**{key: _typed(f"training.{key}", item, _TRAINING_TYPES[key]) for key, item in value.items()})
+            return Training(
+                **{key: _typed(f"training.{key}", item, _TRAINING_TYPES[key]) for key, item in value.items()}
+            )
     raise CardError(f"{name}: got {repr(value)[:120]}, expected {_EXPECTED[kind]}")
 
 

@@ -1,7 +1,7 @@
 """Weights files: written atomically as safetensors, read from strangers without executing anything.
 
-A `.pt` file goes through `torch.load(weights_only=True)` alone, after its declared sizes have been checked; a pickle that
-would have to call code is refused.
+A `.pt` file goes through `torch.load(weights_only=True)` alone, after its declared sizes have been checked; a pickle
+that would have to call code is refused.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _READ_ERRORS = (
 def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
     """Canonical digest of weights: sorted name, dtype, shape and bytes, floats as the float32 that they run in.
 
-    The same for .pt and safetensors. Batch counters of batch normalisation (`num_batches_tracked`) are left out: logits in
-    eval mode do not depend on them and many published files lack them.
+    The same for .pt and safetensors. Batch counters of batch normalisation (`num_batches_tracked`) are left out: logits
+    in eval mode do not depend on them and many published files lack them.
     """
     arrays = {}
     for name, tensor in state.items():
@@ -79,8 +79,8 @@ def save_state_dict(state: Mapping[str, torch.Tensor], path: Path) -> None:
 def read_state_dict(path: Path) -> StateDict:
     """The weights in a file: safetensors, or a pickle of tensors (.pt, .pth, .th, .ckpt).
 
-    A dictionary {"state_dict": ...} or {"model": ...} is unwrapped, and prefixes that all names share ("module.", "model.")
-    are stripped.
+    A dictionary {"state_dict": ...} or {"model": ...} is unwrapped, and prefixes that all names share ("module.",
+    "model.") are stripped.
 
     Returns:
         Name -> tensor on the CPU.

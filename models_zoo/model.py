@@ -40,5 +40,5 @@ class ZooModel(nn.Module):
         return logits, record
 
     def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Layer name -> activations after the non-linearity, n x units x h x w, in forward order, classifier excluded."""
+        """Layer name -> activations after the non-linearity, n x units x h x w, in forward order, without logits."""
         return self.forward_with_features(images)[1]

@@ -1,4 +1,4 @@
-"""Models by name: bundled cards, models in a store, and architectures with a weights file. No torch until one is loaded."""
+"""Models by name: bundled, in a store, or an architecture with a weights file. No torch until one is loaded."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def load_model(name: str, *, weights: str | Path | None = None, store: ModelStor
 
     Raises:
         UnknownName: no such model or architecture.
-        CheckpointError: weights that are unreadable, unsafe, do not fit, or (without `weights`) are not those of the card.
+        CheckpointError: weights that are unreadable, unsafe, do not fit, or (without `weights`) are not those of the
+            card.
     """
     if weights is not None:
         if name in bundled_cards():
@@ -126,6 +127,7 @@ def load_from_card(card: ModelCard, weights_path: Path) -> ZooModel:
     found = weights_digest(network.state_dict())
     if found != card.weights_digest:
         raise CheckpointError(
-            f"weights: {weights_path} has digest {found[:12]}..., the card of {card.name!r} says {card.weights_digest[:12]}..."
+            f"weights: {weights_path} has digest {found[:12]}..., "
+            f"the card of {card.name!r} says {card.weights_digest[:12]}..."
         )
     return ZooModel(network, card).eval().requires_grad_(False)

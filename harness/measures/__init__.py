@@ -1,7 +1,7 @@
 """Measures: numbers about the representation, next to robustness.
 
-`MEASURES` lists them without importing torch; the pure functions (`selectivity_index` and its siblings) are imported when
-they are first used.
+`MEASURES` lists them without importing torch; the pure functions (`selectivity_index` and its siblings) are imported
+when they are first used.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ non-linearity. With mu_c the mean response to class c,
     SI = (mu_max - mu_rest) / (mu_max + mu_rest + eps),
 
 mu_max the largest class mean and mu_rest the plain mean of the other classes that are present. For non-negative
-activations SI lies in [0, 1]: 0 for equal means (and for a dead unit), 1 for a unit that responds to one class only. It is
-not valid on signed activations, whose denominator may vanish. A network's number is the mean over the units of a layer,
-then over layers, so that wide layers do not dominate; the classifier's outputs are left out.
+activations SI lies in [0, 1]: 0 for equal means (and for a dead unit), 1 for a unit that responds to one class only. It
+is not valid on signed activations, whose denominator may vanish. A network's number is the mean over the units of a
+layer, then over layers, so that wide layers do not dominate; the classifier's outputs are left out.
 
 With few images per class the maximum of noisy means biases SI upward: compare networks at equal numbers of images only.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,10 @@ from numpy.typing import NDArray
 
 from harness.errors import InvalidArgument, ModelError
 from harness.measures.base import NETWORK, MeasureEntry, MeasureResult
-from harness.types import FeatureModel, Labels
+from harness.types import FeatureModel
+
+if TYPE_CHECKING:
+    from harness.types import Labels
 
 EPS = 1e-6
 """Added to the denominator, as the published code has it: dead units get exactly 0."""
@@ -97,12 +100,16 @@ def selectivity_from_means(means: torch.Tensor, present: torch.Tensor | None = N
 
 def _check_labels(labels: torch.Tensor, images: int, classes: int | None) -> int:
     if labels.ndim != 1 or labels.shape[0] != images or labels.dtype != torch.int64:
-        raise InvalidArgument("labels", f"{labels.dtype} {tuple(labels.shape)}", f"int64, one for each of {images} images")
+        raise InvalidArgument(
+            "labels", f"{labels.dtype} {tuple(labels.shape)}", f"int64, one for each of {images} images"
+        )
     if images == 0:
         raise InvalidArgument("labels", "no image", "images of at least two classes")
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or (classes is not None and highest >= classes):
-        raise InvalidArgument("labels", (lowest, highest), f"classes from 0 to {'any' if classes is None else classes - 1}")
+        raise InvalidArgument(
+            "labels", (lowest, highest), f"classes from 0 to {'any' if classes is None else classes - 1}"
+        )
     return highest + 1 if classes is None else classes
 
 
@@ -214,7 +221,7 @@ def measure_selectivity(model: FeatureModel, batches: Iterable[torch.Tensor], la
     """
     if not hasattr(model, "features"):
         raise InvalidArgument("model", type(model).__name__, "a model with named features")
-    targets = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    targets = torch.from_numpy(np.array(labels, dtype=np.int64))  # a copy: label arrays are read-only
     accumulator = SelectivityAccumulator(_check_labels(targets, len(targets), None))
     seen = 0
     with torch.inference_mode():
@@ -235,7 +242,9 @@ def _entries(means: Mapping[str, torch.Tensor]) -> tuple[MeasureEntry, ...]:
     columns: dict[str, list[float]] = {"selectivity_index": [], "dead_units": [], "selectivity_index_alive": []}
     for layer, table in means.items():
         if not bool(torch.isfinite(table).all()) or bool((table < 0).any()):
-            raise ModelError(f"layer {layer!r}: activations are negative or not finite; the index needs non-negative ones")
+            raise ModelError(
+                f"layer {layer!r}: activations are negative or not finite; the index needs non-negative ones"
+            )
         units = selectivity_from_means(table)
         alive = table.amax(0) >= DEAD_BELOW
         dead = int((~alive).sum())

@@ -1,4 +1,4 @@
-"""The basic residual block and the two shortcuts that CIFAR networks use (He et al., "Deep residual learning", 2016)."""
+"""The basic residual block and the two shortcuts that CIFAR networks use (He et al., 2016)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PadShortcut(nn.Module):
         self.after = missing - self.before
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """n x maps x h x w to n x (maps + missing) x h/stride x w/stride."""
+        """Maps, n x maps x h x w, to n x (maps + missing) x h/stride x w/stride."""
         return F.pad(maps[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
 
@@ -39,7 +39,8 @@ class BasicBlock(nn.Module):
         inputs: maps coming in.
         maps: maps going out.
         stride: of the first convolution and the shortcut.
-        shortcut: where shapes change, "A" pads with zeros and "B" projects by a 1x1 convolution with batch normalisation.
+        shortcut: where shapes change, "A" pads with zeros and "B" projects by a 1x1 convolution with batch
+            normalisation.
     """
 
     def __init__(self, inputs: int, maps: int, stride: int, shortcut: Shortcut) -> None:

@@ -1,4 +1,4 @@
-"""`resnet18` with a stem for small images: the module layout of many published CIFAR checkpoints (option B shortcuts)."""
+"""`resnet18` with a stem for small images: the layout of many published CIFAR checkpoints."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Training objectives: losses as pure functions."""
