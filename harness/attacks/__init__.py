@@ -1,0 +1,77 @@
+"""White-box and black-box attacks. Importing this package is light; torch comes in when an attack runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.attacks.base import Attack, AttackResult
+from harness.attacks.catalogue import ATTACKS
+from harness.spec import Scalar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from harness.types import Classifier
+
+__all__ = ["ATTACKS", "Attack", "AttackResult", "run_attack"]
+
+
+def run_attack(
+    model: Classifier,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    attack: str = "autoattack",
+    *,
+    norm: str = "Linf",
+    eps: float | str = 8 / 255,
+    seed: int = 0,
+    indices: NDArray[np.int64] | torch.Tensor | list[int] | None = None,
+    batch_size: int | None = None,
+    fixed_batch: int | None = None,
+    **options: Scalar,
+) -> AttackResult:
+    """Attack `model` on labelled images inside the ball of radius `eps`, and judge what the attack proposes.
+
+    The attack proposes, the harness disposes: each proposal is projected to the ball and to [0, 1], predicted again on
+    exactly the tensor that is stored, and counts only if it is misclassified there. Images that are misclassified
+    clean count as failures and cost nothing more.
+
+    Args:
+        model: float images in [0, 1], n x C x H x W, to logits, n x K, in eval mode.
+        images: n x C x H x W, float32 in [0, 1], on the model's device.
+        labels: n integers in [0, K).
+        attack: a name in `ATTACKS`.
+        norm: "Linf", "L2" or "L1".
+        eps: radius, a number or text such as "8/255".
+        seed: of all draws.
+        indices: n image indices (positions in the data set) that the draws are keyed by; default 0..n-1.
+        batch_size: rows of a physical batch, rounded up to a multiple of 16; outcomes do not depend on it
+            (for "autoattack:reference" it is the batch cut, taken as given, and they do).
+        fixed_batch: run every batch at exactly this size, for models that fail `harness.attacks.physical.probe`.
+        **options: of the attack; see its `options` table.
+
+    Returns:
+        Verdicts, adversarial images and costs, in the order of `images`.
+
+    Raises:
+        InvalidArgument: a value outside its domain.
+        UnknownName: unknown attack or option.
+        ModelError: non-finite logits, wrong shape, no gradient.
+    """
+    from harness.attacks.arena import attack_images
+
+    return attack_images(
+        model,
+        images,
+        labels,
+        attack=ATTACKS.get(attack),
+        norm=norm,
+        eps=eps,
+        seed=seed,
+        indices=indices,
+        batch_size=batch_size,
+        fixed_batch=fixed_batch,
+        options=options,
+    )

@@ -1,0 +1,252 @@
+"""Where an attack runs: checked inputs, counted passes, and the judge of every proposal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from harness.attacks import losses
+from harness.attacks.base import CLEAN, Attack, AttackResult
+from harness.attacks.checked import check_images, check_indices, check_labels
+from harness.attacks.physical import DEFAULT_BATCH, Loss, Passes, check_batch
+from harness.attacks.projections import enforce, size
+from harness.errors import InvalidArgument
+from harness.rng import stream_key
+from harness.spec import Scalar, parse_eps
+from harness.types import Classifier, Norm
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What is known of each of n images so far; tensors of n rows on the model's device."""
+
+    adversarial: torch.Tensor
+    correct: torch.Tensor
+    margin: torch.Tensor
+    scale: torch.Tensor
+    broken_by: list[str]
+    steps: NDArray[np.int64]
+    runs: NDArray[np.int64]
+    forwards: NDArray[np.int64]
+    backwards: NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Arena:
+    """One threat model on n images: an attack searches here and proposes, the arena judges.
+
+    Attributes:
+        model: the classifier as given.
+        search: passes that the search uses (may be a faster form of the model).
+        verify: passes in float32 of the model as given; only they decide.
+        images: n x C x H x W, float32 in [0, 1].
+        labels: n, int64.
+        indices: n image indices that key the draws.
+        norm: of the ball.
+        eps: its radius.
+        seed: of all draws.
+        batch: the batch size as the caller asked for it, or None.
+        verdicts: what is known so far.
+        evidence: flag -> what was seen.
+    """
+
+    model: Classifier
+    search: Passes
+    verify: Passes
+    images: torch.Tensor
+    labels: torch.Tensor
+    indices: NDArray[np.int64]
+    norm: Norm
+    eps: float
+    seed: int
+    batch: int | None
+    verdicts: Verdicts
+    evidence: dict[str, str] = field(default_factory=dict)
+
+    def standing(self) -> torch.Tensor:
+        """Positions of the images that are still right, ascending."""
+        return self.verdicts.correct.nonzero().squeeze(1)
+
+    def count(self, rows: torch.Tensor, *, forwards: int = 0, backwards: int = 0) -> None:
+        """Charge passes to the images at positions `rows` (a position may occur more than once)."""
+        where = rows.cpu().numpy()
+        if forwards:
+            np.add.at(self.verdicts.forwards, where, forwards)
+        if backwards:
+            np.add.at(self.verdicts.backwards, where, backwards)
+
+    def logits(self, rows: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Logits of the search model for candidates of the images at `rows`, counted."""
+        self.count(rows, forwards=1)
+        return self.search.logits(images)
+
+    def gradient(
+        self, rows: torch.Tensor, images: torch.Tensor, loss: Loss, *per_row: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits, losses and input gradients of the search model, counted; see `Passes.gradient`."""
+        self.count(rows, forwards=1, backwards=1)
+        return self.search.gradient(images, loss, *per_row)
+
+    def propose(
+        self, rows: torch.Tensor, candidates: torch.Tensor, attack: str, steps: torch.Tensor, runs: torch.Tensor
+    ) -> torch.Tensor:
+        """Judge candidates for the images at `rows` (each position once) and keep those that hold.
+
+        A candidate is projected to the ball and to [0, 1] exactly and predicted again on exactly that tensor.
+
+        Args:
+            rows: m positions.
+            candidates: m x C x H x W.
+            attack: who proposes.
+            steps: m, the step of the run.
+            runs: m, the restart or target.
+
+        Returns:
+            m, bool: broken.
+        """
+        images, labels = self.images[rows], self.labels[rows]
+        tensor = enforce(candidates.detach().float(), images, self.norm, self.eps)
+        self.count(rows, forwards=1)
+        logits = self.verify.logits(tensor)
+        held = logits.argmax(dim=1) != labels
+        if bool(held.any()):
+            state, kept = self.verdicts, rows[held]
+            state.adversarial[kept] = tensor[held]
+            state.correct[kept] = False
+            state.margin[kept] = losses.margin(logits, labels)[held]
+            state.scale[kept] = logits[held].abs().amax(dim=1)
+            positions = kept.cpu().numpy()
+            state.steps[positions] = steps[held].cpu().numpy()
+            state.runs[positions] = runs[held].cpu().numpy()
+            for position in positions:
+                state.broken_by[position] = attack
+        return held
+
+    def flag(self, name: str, evidence: str) -> None:
+        """Doubt the verdict; the first evidence for a flag is kept."""
+        self.evidence.setdefault(name, evidence)
+
+    def result(self) -> AttackResult:
+        """The verdicts as they stand."""
+        state = self.verdicts
+        moved = size(state.adversarial.double() - self.images.double(), self.norm)
+        return AttackResult(
+            robust=state.correct.cpu().numpy().copy(),
+            adversarial=state.adversarial,
+            broken_by=tuple(state.broken_by),
+            steps=state.steps,
+            runs=state.runs,
+            margin=state.margin.cpu().numpy().astype(np.float32),
+            scale=state.scale.cpu().numpy().astype(np.float32),
+            norm=moved.cpu().numpy(),
+            forwards_per_image=state.forwards,
+            backwards_per_image=state.backwards,
+            flags=tuple(sorted(self.evidence)),
+            evidence=MappingProxyType(dict(self.evidence)),
+        )
+
+
+def enter(
+    model: Classifier,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    norm: Norm,
+    eps: float,
+    seed: int,
+    indices: NDArray[np.int64],
+    batch: int | None,
+    fixed_batch: int | None,
+) -> Arena:
+    """An arena whose clean mistakes are settled: one forward pass an image."""
+    verify = Passes(model, batch_size=batch or DEFAULT_BATCH, fixed_batch=fixed_batch)
+    logits = verify.logits(images)
+    if int(labels.max()) >= logits.shape[1]:
+        expected = f"integers below {logits.shape[1]}, the number of the model's classes"
+        raise InvalidArgument("labels", int(labels.max()), expected)
+    correct = logits.argmax(dim=1) == labels
+    n = len(images)
+    verdicts = Verdicts(
+        adversarial=images.clone(),
+        correct=correct,
+        margin=losses.margin(logits, labels),
+        scale=logits.abs().amax(dim=1),
+        broken_by=["" if right else CLEAN for right in correct.tolist()],
+        steps=np.full(n, -1, dtype=np.int64),
+        runs=np.full(n, -1, dtype=np.int64),
+        forwards=np.ones(n, dtype=np.int64),
+        backwards=np.zeros(n, dtype=np.int64),
+    )
+    return Arena(model, verify, verify, images, labels, indices, norm, eps, seed, batch, verdicts)
+
+
+@contextmanager
+def evaluation_mode(model: Classifier) -> Iterator[bool]:
+    """Run a module in eval mode with frozen parameters, then put both back; yields whether it was in train mode."""
+    if not isinstance(model, torch.nn.Module):
+        yield False
+        return
+    training = [module for module in model.modules() if module.training]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.eval()
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield bool(training)
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+def attack_images(
+    model: Classifier,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    attack: Attack,
+    norm: str,
+    eps: float | str,
+    seed: int,
+    indices: NDArray[np.int64] | torch.Tensor | list[int] | None,
+    batch_size: int | None,
+    fixed_batch: int | None,
+    options: Mapping[str, Scalar],
+) -> AttackResult:
+    """What `harness.attacks.run_attack` does, once torch is there; see its documentation."""
+    ball = attack.check_norm(norm)
+    radius = parse_eps(eps)
+    stream_key(seed, "check")
+    complete = attack.complete(options)
+    batch = check_batch("batch_size", batch_size, None)
+    fixed = check_batch("fixed_batch", fixed_batch, None)
+    pixels = check_images(images)
+    truth = check_labels(labels, pixels)
+    keys = check_indices(indices, len(pixels))
+    with evaluation_mode(model) as was_training:
+        arena = enter(
+            model,
+            pixels,
+            truth,
+            norm=ball,
+            eps=radius,
+            seed=seed,
+            indices=keys,
+            batch=batch,
+            fixed_batch=fixed,
+        )
+        if was_training:
+            arena.flag("train_mode", "the model came in training mode and was evaluated in eval mode")
+        if len(arena.standing()):
+            attack.load()(arena, complete)
+        return arena.result()

@@ -1,0 +1,140 @@
+"""Bad input and bad models: a typed error that names the argument, the value and what would be right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from harness.attacks import ATTACKS, run_attack
+from harness.errors import InvalidArgument, ModelError, UnknownName
+from harness.types import Classifier
+
+PICTURES = torch.full((4, 3, 4, 4), 0.5)
+LABELS = torch.zeros(4, dtype=torch.int64)
+
+
+def _model(images: torch.Tensor) -> torch.Tensor:
+    """Ten logits; class 0 wins."""
+    return torch.arange(10, 0, -1) + images.flatten(1)[:, :10]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": PICTURES * 255}, "images: got 'values from"),
+        ({"images": PICTURES - 1}, r"expected values in \[0, 1\]"),
+        ({"images": PICTURES * torch.nan}, "NaN"),
+        ({"images": PICTURES.to(torch.uint8)}, "divide 8-bit images by 255"),
+        ({"images": PICTURES.double()}, "float32"),
+        ({"images": PICTURES[0]}, "n x C x H x W"),
+        ({"images": PICTURES[:0]}, "at least one image"),
+        ({"images": [0.5]}, "float32 tensor"),
+        ({"labels": LABELS.float()}, "labels: got 'torch.float32', expected integers"),
+        ({"labels": LABELS[:3]}, r"expected shape \(4,\)"),
+        ({"labels": LABELS - 1}, "at least 0"),
+        ({"labels": LABELS + 10}, "integers below 10"),
+        ({"labels": [0, 0, 0, 0]}, "tensor of integers"),
+        ({"eps": 0}, "eps: got 0, expected a positive number"),
+        ({"eps": -0.1}, "positive"),
+        ({"eps": "8/0"}, "positive"),
+        ({"eps": float("inf")}, "positive"),
+        ({"norm": "L0"}, "norm: got 'L0', expected one of Linf, L2, L1"),
+        ({"seed": -1}, "seed"),
+        ({"indices": [0, 1]}, "indices"),
+        ({"indices": [0, 1, 2, -3]}, "at least 0"),
+        ({"indices": [0.5, 1, 2, 3]}, "integers"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"fixed_batch": 2.5}, "fixed_batch"),
+        ({"steps": 0}, "steps: got 0, expected an integer from 1"),
+        ({"steps": 2.5}, "steps"),
+        ({"random_start": 1}, "true or false"),
+        ({"loss": "hinge"}, "one of ce, dlr"),
+        ({"step_size": float("nan")}, "step_size"),
+    ],
+)
+def test_bad_arguments(change: dict[str, Any], message: str) -> None:
+    """Each is refused before anything runs, with a message that says what would be right."""
+    arguments: dict[str, Any] = {"images": PICTURES, "labels": LABELS, "attack": "pgd", "eps": 0.1}
+    arguments.update(change)
+    with pytest.raises(InvalidArgument, match=message) as caught:
+        run_attack(_model, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_offer_the_nearest() -> None:
+    """Attack and option, each with a did-you-mean."""
+    with pytest.raises(UnknownName, match="did you mean 'pgd'"):
+        run_attack(_model, PICTURES, LABELS, "pdg")
+    with pytest.raises(UnknownName, match="did you mean 'steps'"):
+        run_attack(_model, PICTURES, LABELS, "pgd", step=3)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda images: images.flatten(1)[:, :10] * torch.nan, "not finite"),
+        (lambda images: images.flatten(1)[:, :10] / 0.0, "not finite"),
+        (lambda images: images.flatten(1)[:, :1], "classes, at least 2"),
+        (lambda images: images[:, :, 0, 0].reshape(-1), "shape"),
+        (lambda images: (images.flatten(1)[:, :10] * 10).long(), "floating point"),
+        (lambda images: [0.0], "expected a tensor of logits"),
+        (lambda images: _model(images).detach(), "no gradient"),
+        (lambda images: torch.arange(10.0, 0, -1).repeat(len(images), 1).requires_grad_(), "no gradient"),
+    ],
+)
+def test_bad_models(model: Classifier, message: str) -> None:
+    """Each is a ModelError: the work failed and there is no verdict."""
+    with pytest.raises(ModelError, match=message):
+        run_attack(model, PICTURES, LABELS, "pgd", eps=0.1)
+
+
+def test_class_count_must_not_change() -> None:
+    """A model that answers with another number of classes later is refused."""
+    calls: list[int] = []
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return _model(images)[:, : 10 if len(calls) == 1 else 8]
+
+    with pytest.raises(ModelError, match="shape"):
+        run_attack(model, PICTURES, LABELS, "pgd", eps=0.1)
+
+
+def test_train_mode_is_flagged_and_put_back(small_conv: Callable[..., nn.Module]) -> None:
+    """The verdict is that of eval mode; the model is returned as it came, statistics included."""
+    model = small_conv()
+    labels = model(PICTURES).argmax(1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    calm = run_attack(model, PICTURES, labels, "pgd", eps=0.01)
+    assert "train_mode" not in calm.flags
+    model.train()
+    found = run_attack(model, PICTURES, labels, "pgd", eps=0.01)
+    assert "train_mode" in found.flags
+    assert all(module.training for module in model.modules())
+    assert torch.equal(found.adversarial, calm.adversarial)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_every_attack_is_described_completely() -> None:
+    """Defaults pass their own check; versions, sources and summaries are there; targets can be imported."""
+    for name in ATTACKS:
+        attack = ATTACKS.get(name)
+        assert attack.name == name
+        assert attack.complete({}) == {key: option.default for key, option in attack.options.items()}
+        assert attack.version
+        assert attack.source
+        assert attack.summary
+        assert callable(attack.load())
+
+
+def test_import_is_light() -> None:
+    """Listing attacks does not import torch."""
+    code = "import sys, harness.attacks as a; a.ATTACKS.names(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
