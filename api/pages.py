@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from api.contract import BenchmarkSummary, BoardQuery, ModelDetail
 from api.schemas import BoardChoice, BoardParams, PageParams
 from api.source import BoardSource
 from harness.errors import UnknownName
 from harness.formats import best_values
-from harness.leaderboard import Board, Cell
+from harness.leaderboard import BenchmarkSummary, Board, BoardQuery, Cell, Column, ModelDetail
 
 PAGE_ROWS: Final = 200
 DOWNLOADS: Final = {"": "JSON", ".csv": "CSV", ".md": "Markdown", ".tex": "LaTeX"}
@@ -24,6 +23,15 @@ MEDIA: Final = {
     ".tex": "application/x-tex; charset=utf-8",
 }
 _SEARCHED: Final = ("model", "family", "architecture", "flags")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One entry of a select box."""
+
+    value: str
+    label: str
+    chosen: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +56,33 @@ class BoardPage:
     def query(self, **changes: str | int | None) -> str:
         """The page's query string with some parameters changed; None takes one out."""
         fields = {**self.params.model_dump(exclude_none=True), "benchmark": self.params.benchmark, **changes}
-        defaults = {"offset": 0}
-        return urlencode({k: v for k, v in fields.items() if v is not None and v != defaults.get(k)})
+        return urlencode(_without_defaults(fields))
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The benchmarks to choose from; the newest version of each goes by its bare name."""
+        seen: set[str] = set()
+        choices = []
+        for summary in self.benchmarks:
+            full = f"{summary.name}@{summary.version}"
+            value = full if summary.name in seen else summary.name
+            seen.add(summary.name)
+            chosen = self.params.benchmark in {value, full}
+            choices.append(Choice(value=value, label=f"{summary.title} ({full})", chosen=chosen))
+        return tuple(choices)
+
+    @property
+    def datasets(self) -> tuple[Choice, ...]:
+        """The data sets that this benchmark has boards for; the benchmark's own is the default."""
+        current = (self.board.benchmark, self.board.version)
+        for summary in self.benchmarks:
+            if (summary.name, summary.version) == current:
+                names = dict.fromkeys((summary.dataset, *summary.datasets, self.board.dataset))
+                return tuple(
+                    Choice(value="" if name == summary.dataset else name, label=name, chosen=name == self.board.dataset)
+                    for name in names
+                )
+        return (Choice(value=self.params.dataset or "", label=self.board.dataset, chosen=True),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +95,8 @@ class ModelPage:
     """The page of one model."""
 
     detail: ModelDetail
-    benchmarks: tuple[BenchmarkSummary, ...]
+    columns: Mapping[tuple[str, str], tuple[Column, ...]]
+    """The columns of each board that the model is on, by benchmark with version and data set."""
 
 
 def board(source: BoardSource, params: BoardParams, *, default_limit: int) -> Board:
@@ -71,7 +105,7 @@ def board(source: BoardSource, params: BoardParams, *, default_limit: int) -> Bo
 
 
 def board_page(source: BoardSource, params: PageParams) -> BoardPage | EmptyPage:
-    """The board that a person asked for; without a benchmark, the first one that has models.
+    """The board that a person asked for; without a benchmark, the first one that has any.
 
     Raises:
         UnknownName: no such benchmark, data set, family or column.
@@ -80,8 +114,9 @@ def board_page(source: BoardSource, params: PageParams) -> BoardPage | EmptyPage
     if params.benchmark is None:
         if not benchmarks:
             return EmptyPage()
-        chosen = next((summary for summary in benchmarks if summary.models), benchmarks[0])
-        params = params.model_copy(update={"benchmark": chosen.name})
+        chosen = max(benchmarks, key=lambda summary: (summary.models > 0, bool(summary.datasets)))
+        elsewhere = chosen.datasets[0] if chosen.datasets and not chosen.models else None
+        params = params.model_copy(update={"benchmark": chosen.name, "dataset": params.dataset or elsewhere})
     assert params.benchmark is not None  # noqa: S101 (set just above)
     everything = _query(params, params.benchmark, None)
     full = source.load_board(replace(everything, family=None, offset=0))
@@ -105,15 +140,19 @@ def model_page(source: BoardSource, name: str) -> ModelPage:
     Raises:
         UnknownName: no such model.
     """
-    return ModelPage(detail=source.model_detail(name), benchmarks=source.list_benchmarks())
+    detail = source.model_detail(name)
+    boards = {(f"{score['benchmark']}@{score['version']}", str(score["dataset"])) for score in detail.scores}
+    columns = {
+        (benchmark, dataset): source.load_board(BoardQuery(benchmark=benchmark, dataset=dataset, limit=1)).columns
+        for benchmark, dataset in sorted(boards)
+    }
+    return ModelPage(detail=detail, columns=columns)
 
 
 def board_links(root: str, params: BoardChoice, benchmark: str) -> dict[str, str]:
     """Suffix -> address of a board in each of its downloadable forms."""
     fields = params.model_dump(exclude_none=True, exclude={"q", "benchmark"})
-    if not params.offset:
-        fields.pop("offset", None)
-    query = urlencode({"benchmark": benchmark, **fields})
+    query = urlencode({"benchmark": benchmark, **_without_defaults(fields)})
     return {suffix: f"{root}/api/v1/leaderboard{suffix}?{query}" for suffix in DOWNLOADS}
 
 
@@ -128,6 +167,13 @@ def filename(board: Board, suffix: str) -> str:
     return f"{stem[:80] or 'board'}{suffix}"
 
 
+def _without_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that say something: short addresses are easier to share."""
+    return {
+        name: "true" if value is True else value for name, value in fields.items() if value not in (None, False, 0, "")
+    }
+
+
 def _query(params: BoardChoice, benchmark: str, limit: int | None) -> BoardQuery:
     return BoardQuery(
         benchmark=benchmark,
@@ -137,6 +183,7 @@ def _query(params: BoardChoice, benchmark: str, limit: int | None) -> BoardQuery
         order=params.order,
         limit=limit,
         offset=params.offset,
+        stale=params.stale,
     )
 
 

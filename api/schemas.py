@@ -45,6 +45,7 @@ class BoardChoice(Window):
     order: Annotated[Literal["asc", "desc"] | None, Field(description="the column's better end first by default")] = (
         None
     )
+    stale: Annotated[bool, Field(description="also show cells of outdated component versions; they never rank")] = False
 
 
 class BoardParams(BoardChoice):
@@ -92,9 +93,12 @@ class BenchmarkModel(BaseModel):
     name: str
     version: int
     title: str
+    description: str
     dataset: str
-    models: int
-    columns: list[ColumnModel]
+    datasets: Annotated[list[str], Field(description="data sets that there are boards for")]
+    models: Annotated[int, Field(description="models on the board of `dataset`")]
+    ranked_by: str
+    columns: Annotated[list[str], Field(description="the declared score columns; the board explains them")]
 
 
 class BenchmarksModel(BaseModel):
@@ -111,7 +115,7 @@ class ModelModel(BaseModel):
     family: str
     architecture: str
     dataset: str
-    parameters: int | None
+    parameters: int
     digest: str
     status: str
     revision: int
@@ -130,6 +134,7 @@ class ModelDetailModel(ModelModel):
     card: dict[str, Any]
     scores: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
+    flags: Annotated[dict[str, str], Field(description="doubts about the model's numbers, each with its evidence")]
 
 
 class ErrorBody(BaseModel):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol
+from typing import Protocol
 
-from api.contract import (
+from harness.leaderboard import (
     BenchmarkSummary,
+    Board,
     BoardQuery,
     ModelDetail,
     ModelSummary,
@@ -15,7 +16,8 @@ from api.contract import (
     load_board,
     model_detail,
 )
-from harness.leaderboard import Board
+from harness.storage import open_store
+from harness.storage.queries import Reader
 
 
 class BoardSource(Protocol):
@@ -63,11 +65,9 @@ class StoreSource:
     def __init__(self, url: str) -> None:
         self._url = url
         self._lock = threading.Lock()
-        self._opened: Any = None
+        self._opened: Reader | None = None
 
-    def _store(self) -> Any:
-        from harness.storage import open_store
-
+    def _store(self) -> Reader:
         with self._lock:
             if self._opened is None:
                 self._opened = open_store(self._url, read_only=True)
@@ -75,7 +75,7 @@ class StoreSource:
 
     def ready(self) -> None:
         """See `BoardSource`."""
-        self._store()
+        self._store().check()
 
     def load_board(self, query: BoardQuery) -> Board:
         """See `BoardSource`."""

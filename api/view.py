@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from api.pages import BoardPage, ModelPage, model_href, searched_text
-from harness.formats import ScoreCell, header, rank_text, score_cell
+from harness.formats import ScoreCell, rank_text, score_cell
 from harness.leaderboard import Board, Cell, Column
 
 _HUES: Final = {"supervised": 0, "adversarial": 1, "selectivity": 2, "contrastive": 3, "density": 4}
 _SPARE_HUES: Final = 5
 _HIDDEN: Final = frozenset({"rank_low", "rank_high", "architecture"})
-_AFTER_SCORES: Final = ("status", "flags")
+_AFTER_SCORES: Final = ("parameters", "status", "flags")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +24,8 @@ class Head:
 
     column: Column
     title: str
-    meta: str
-    """The threat model and the images in short: "Linf 8/255, 32 images"."""
+    meta: tuple[str, ...]
+    """The threat model, and unit and images, in short: "Linf 8/255" and "% of 32 images"."""
     href: str
     sorted: Literal["ascending", "descending"] | None
     first: Literal["asc", "desc"]
@@ -79,6 +79,15 @@ class Fact:
     href: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBoard:
+    """A model's scores on one board: (column, score, rank, stale)."""
+
+    benchmark: str
+    dataset: str
+    scores: tuple[tuple[Column, ScoreView, str, bool], ...]
+
+
 def heads(page: BoardPage) -> tuple[Head, ...]:
     """The heads of the columns that the page shows, in their order."""
     board = page.board
@@ -90,7 +99,7 @@ def heads(page: BoardPage) -> tuple[Head, ...]:
         result.append(
             Head(
                 column=column,
-                title=header(column),
+                title=column.title,
                 meta=_meta(column),
                 href="?" + page.query(sort=column.name, order=order, offset=None),
                 sorted=("ascending" if board.order == "asc" else "descending") if current else None,
@@ -102,7 +111,7 @@ def heads(page: BoardPage) -> tuple[Head, ...]:
 
 
 def shown_columns(board: Board) -> tuple[Column, ...]:
-    """Rank bounds are part of the rank, names begin with the architecture; status and flags come last."""
+    """Rank bounds are part of the rank, names begin with the architecture; scores stand next to the names."""
     kept = [column for column in board.columns if column.name not in _HIDDEN]
     last = [column for column in kept if column.name in _AFTER_SCORES]
     return tuple([column for column in kept if column.name not in _AFTER_SCORES] + last)
@@ -175,31 +184,34 @@ def card_facts(card: Mapping[str, Any], prefix: str = "") -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def model_scores(page: ModelPage) -> tuple[tuple[str, str, tuple[tuple[Column, ScoreView], ...]], ...]:
-    """A model's scores by board: (benchmark, data set, scores), each with its column."""
-    columns = {(board.name, column.name): column for board in page.benchmarks for column in board.columns}
-    boards: dict[tuple[str, str], list[tuple[Column, ScoreView]]] = {}
-    for score in page.detail.scores:
-        column = columns.get((score["benchmark"].split("@")[0], score["column"])) or Column(
-            name=score["column"], title=score["column"], help="", kind="number", score=True, images=score.get("images")
-        )
-        cell = ScoreCell(
-            column=column,
-            value=score.get("value"),
-            low=score.get("low"),
-            high=score.get("high"),
-            images=score.get("n"),
-            bound=score.get("bound"),
-        )
-        view = score_view(cell, None, 1.0 if column.kind == "fraction" else None)
-        boards.setdefault((score["benchmark"], score["dataset"]), []).append((column, view))
-    return tuple((benchmark, dataset, tuple(scores)) for (benchmark, dataset), scores in boards.items())
+def model_scores(page: ModelPage) -> tuple[ModelBoard, ...]:
+    """A model's scores by board, in the order of the board's columns."""
+    stored = {
+        (f"{score['benchmark']}@{score['version']}", str(score["dataset"]), str(score["column"])): score
+        for score in page.detail.scores
+    }
+    boards = []
+    for (benchmark, dataset), columns in page.columns.items():
+        scores = []
+        for column in columns:
+            score = stored.get((benchmark, dataset, column.name))
+            if score is not None:
+                cells = {column.name: score["value"]}
+                cells |= {f"{column.name}_{part}": score[part] for part in ("low", "high", "n", "bound")}
+                images = score["images"]
+                own = replace(column, images=images) if isinstance(images, int) else column
+                view = score_view(score_cell(cells, own), None, 1.0 if column.kind == "fraction" else None)
+                scores.append((own, view, rank_text(score, dash="–"), bool(score["stale"])))
+        boards.append(ModelBoard(benchmark=benchmark, dataset=dataset, scores=tuple(scores)))
+    return tuple(boards)
 
 
-def _meta(column: Column) -> str:
+def _meta(column: Column) -> tuple[str, ...]:
     threat = f"{column.norm} {column.eps}" if column.norm and column.eps else column.norm or ""
     images = f"{column.images:,} images" if column.images else ""
-    return ", ".join(part for part in (threat, images) if part)
+    if column.kind == "fraction":
+        images = f"% of {images}" if images else "%"
+    return tuple(line for line in (threat, images) if line)
 
 
 def _scale(rows: Iterable[Mapping[str, Cell]], column: Column) -> float | None:

@@ -136,8 +136,7 @@ def field_names(board: Board) -> tuple[str, ...]:
     for column in board.columns:
         names.append(column.name)
         if column.score:
-            companions = ("low", "high", "n", "bound") if column.kind == "fraction" else ("low", "high", "n")
-            names.extend(f"{column.name}_{companion}" for companion in companions)
+            names.extend(f"{column.name}_{companion}" for companion in ("low", "high", "n", "bound"))
     return tuple(names)
 
 
@@ -248,7 +247,7 @@ def clean(text: str) -> str:
 
 
 # Punctuation that makes inline markup in CommonMark and GitHub's dialect (autolinks begin at a colon or at "www.").
-_MARKDOWN_SPECIAL: Final = re.compile(r"[\\`*_\[\]()#|~$!:@]|(?<=www)\.", re.IGNORECASE)
+_MARKDOWN_SPECIAL: Final = re.compile(r"[\\`*_\[\]#|~$!:@]|(?<=www)\.", re.IGNORECASE)
 
 
 def escape_markdown(text: str) -> str:
@@ -351,7 +350,7 @@ def _latex_cell(row: Row, column: Column, text: str, best: Mapping[str, float]) 
         return escape_latex(text)
     cell = score_cell(row, column)
     if cell.state != "full":
-        return escape_latex(text)
+        return cell.text(at_most="$\\leq$\\,")
     value = cell.number(cell.value)
     value = f"\\textbf{{{value}}}" if best.get(column.name) == cell.value else value
     value = f"$\\leq$\\,{value}" if cell.upper else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -10,7 +11,6 @@ from fastapi.responses import Response
 from api.deps import ERRORS, NoParams, Source
 from api.render import respond_json
 from api.schemas import BenchmarksModel
-from harness.formats import column_fields
 
 router: Final = APIRouter()
 
@@ -18,15 +18,5 @@ router: Final = APIRouter()
 @router.get("/api/v1/benchmarks", response_model=BenchmarksModel, responses=ERRORS, tags=["boards"])
 def benchmarks(request: Request, source: Source, _params: NoParams) -> Response:
     """Every board that can be asked for."""
-    listed = [
-        {
-            "name": summary.name,
-            "version": summary.version,
-            "title": summary.title,
-            "dataset": summary.dataset,
-            "models": summary.models,
-            "columns": [column_fields(column) for column in summary.columns],
-        }
-        for summary in source.list_benchmarks()
-    ]
+    listed = [asdict(summary) for summary in source.list_benchmarks()]
     return respond_json(request, {"total": len(listed), "benchmarks": listed})

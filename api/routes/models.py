@@ -33,6 +33,7 @@ def model(request: Request, source: Source, name: str, _params: NoParams) -> Res
         "card": dict(detail.card),
         "scores": [dict(score) for score in detail.scores],
         "evaluations": [dict(evaluation) for evaluation in detail.evaluations],
+        "flags": dict(detail.flags),
     }
     return respond_json(request, body, alternates({"text/html": pages.model_href(root(request), name)}))
 

@@ -55,13 +55,16 @@
     const numeric = head.dataset.numeric === "true";
     const sign = order === "desc" ? -1 : 1;
     const keyed = bodyRows().map((row) => {
-      const cell = [...row.children].find((td) => td.dataset.column === column);
-      return { row, text: cell.dataset.value, key: numeric ? Number(cell.dataset.value) : cell.dataset.value };
+      const value = (name) => [...row.children].find((cell) => cell.dataset.column === name).dataset.value;
+      const text = value(column);
+      return { row, text, key: numeric ? Number(text) : text, model: value("model") };
     });
-    // Missing values come last in both directions; ties keep their order.
+    // As the server does it: missing values come last in both directions, ties by the model's name.
     keyed.sort((a, b) => {
-      if (a.text === "" || b.text === "") return (a.text === "") - (b.text === "");
-      return a.key === b.key ? 0 : a.key < b.key ? -sign : sign;
+      const missing = (a.text === "") - (b.text === "");
+      if (missing) return missing;
+      if (a.text !== "" && a.key !== b.key) return a.key < b.key ? -sign : sign;
+      return a.model < b.model ? -1 : 1;
     });
     const body = region().querySelector("tbody");
     body.prepend(...keyed.map((entry) => entry.row));
@@ -123,6 +126,7 @@
   });
   form.addEventListener("change", (event) => {
     if (event.target.name === "family") filter();
+    if (event.target.name === "dataset") swap(state());
     if (event.target.name === "benchmark") location.assign("?" + new URLSearchParams({ benchmark: event.target.value }));
   });
   form.addEventListener("submit", (event) => {
