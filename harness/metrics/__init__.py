@@ -1,0 +1,1 @@
+"""Metrics: pure functions of per-image outcomes. NumPy and SciPy only."""
