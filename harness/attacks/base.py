@@ -36,6 +36,7 @@ class Attack:
         options: complete table of its options.
         per_image: an image's outcome depends on that image alone (reference backends: False).
         target: "module:function" that runs it, imported when it is first needed.
+        budget: (options, classes) -> upper bound on the (forward, backward) passes that one image costs.
         summary: one line for people.
         source: where it was published.
     """
@@ -46,6 +47,7 @@ class Attack:
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     per_image: bool = True
     target: str
+    budget: Callable[[Mapping[str, Scalar], int], tuple[int, int]]
     summary: str
     source: str
 
