@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -168,38 +165,3 @@ def test_openapi_describes_every_route(client: Client) -> None:
     names = {parameter["name"] for parameter in operation["parameters"]}
     assert names == {"benchmark", "family", "sort", "order", "limit", "offset", "dataset", "stale"}
     assert "ErrorEnvelope" in str(operation["responses"]["422"])
-
-
-def test_the_service_imports_no_torch(tmp_path: Path) -> None:
-    """Serving the real store, an empty or missing one included, never loads torch, pandas or the zoo."""
-    program = """
-import asyncio, sys
-import httpx
-from api.app import create_app
-from api.settings import ApiSettings
-
-async def main():
-    transport = httpx.ASGITransport(app=create_app(ApiSettings(db=sys.argv[1])))
-    async with httpx.AsyncClient(transport=transport, base_url="http://board.test") as client:
-        for path in ("/", "/api/v1/leaderboard?benchmark=digits", "/readyz", "/healthz"):
-            answer = await client.get(path)
-            print(path, answer.status_code)
-
-asyncio.run(main())
-heavy = {"torch", "torchvision", "pandas", "sklearn", "models_zoo"} & set(sys.modules)
-print("heavy:", sorted(heavy))
-"""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, str(tmp_path / "none.db")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.splitlines() == [
-        "/ 503",
-        "/api/v1/leaderboard?benchmark=digits 503",
-        "/readyz 503",
-        "/healthz 200",
-        "heavy: []",
-    ]
-    assert not list(tmp_path.iterdir())
