@@ -29,7 +29,7 @@ from harness.formats import (
     to_markdown,
     to_rows,
 )
-from harness.leaderboard import Board, Cell, Column
+from harness.leaderboard import Board, Cell, Column, ColumnKind
 
 NAMES = st.text(
     st.characters(codec="utf-8") | st.sampled_from("\\{}$&#%_^~<>|\"'`-?!,*[]()@:=+\t\r\n\x1b\u202e"), max_size=40
@@ -37,12 +37,9 @@ NAMES = st.text(
 VALUES = st.floats(0, 1)
 
 
-def column(name: str, **fields: object) -> Column:
-    """A fraction column, higher is better, over 100 images, unless told otherwise."""
-    base = Column(
-        name=name, title=name.title(), help="", kind="fraction", score=True, higher_is_better=True, images=100
-    )
-    return replace(base, **fields)  # type: ignore[arg-type]
+def column(name: str, *, kind: ColumnKind = "fraction", images: int | None = 100) -> Column:
+    """A score column where higher is better."""
+    return Column(name=name, title=name.title(), help="", kind=kind, score=True, higher_is_better=True, images=images)
 
 
 FIXED = tuple(
