@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 
 from harness.benchmarks import Benchmark, ColumnSpec, benchmark_names, load_benchmark
 from harness.errors import InvalidArgument, UnknownName
-from harness.storage.queries import Reader, StoredEvaluation, StoredModel, StoredScore
+from harness.storage.queries import Reader
+from harness.storage.records import StoredEvaluation, StoredModel, StoredScore
 from harness.types import Json
 
 Cell: TypeAlias = str | int | float | bool | None
@@ -152,7 +153,7 @@ def load_board(store: Reader, query: BoardQuery) -> Board:
     dataset = _board_dataset(benchmark, query.dataset, every)
     scores = _newest_data([score for score in every if score.data.name == dataset])
     columns = FIXED_COLUMNS + score_columns(benchmark, scores)
-    models = {model.digest: model for model in store.models()}
+    models = {model.name: model for model in store.models()}
     rows = _rows(benchmark, columns, scores, models, store.flags(), stale=query.stale)
     families = tuple(sorted({str(row["family"]) for row in rows}))
     if query.family is not None:
@@ -274,7 +275,7 @@ def _board_dataset(benchmark: Benchmark, wanted: str | None, scores: Iterable[St
         return benchmark.dataset
     known = {score.data.name for score in scores} | {benchmark.dataset}
     if wanted not in known:
-        raise UnknownName(f"data set on the boards of {benchmark.name}", wanted, known)
+        raise UnknownName(f"data set of a {benchmark.name} board:", wanted, known)
     return wanted
 
 
@@ -298,10 +299,10 @@ def _rows(
     by_model: dict[str, dict[str, StoredScore]] = {}
     for score in scores:
         if stale or not score.stale:
-            by_model.setdefault(score.model, {})[score.column] = score
+            by_model.setdefault(score.model_name, {})[score.column] = score
     rows: list[Mapping[str, Cell]] = []
-    for digest, cells in by_model.items():
-        model = models[digest]
+    for name, cells in by_model.items():
+        model = models[name]
         ranking = cells.get(benchmark.ranked_by)
         summary = _summary(model)
         row: dict[str, Cell] = {
@@ -313,7 +314,7 @@ def _rows(
             "architecture": summary.architecture,
             "parameters": summary.parameters,
             "status": summary.status,
-            "flags": " ".join(sorted(flags.get(digest, {}))),
+            "flags": " ".join(sorted(flags.get(model.digest, {}))),
         }
         for column in columns:
             if column.score:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,7 +25,9 @@ from harness.jobs.context import Context, load
 from harness.jobs.plan import Piece, Task
 from harness.outcome import DETAIL_DTYPE, BlockOutcome, Cost, Detail, Failure, MeasureValue
 from harness.spec import AttackSpec, CorruptionSpec, MeasureSpec
-from harness.types import Bits, FeatureModel, ImagesU8
+
+if TYPE_CHECKING:
+    from harness.types import Bits, FeatureModel, ImagesU8
 
 MODELS_KEPT = 8
 """Loaded models that a worker keeps, the least recently used one going first."""
@@ -150,7 +153,7 @@ class Kernel:
         return run_attack(
             loaded.model,
             to_float(images, self._device),
-            torch.from_numpy(labels).to(self._device),
+            torch.from_numpy(np.array(labels)).to(self._device),
             spec.attack,
             norm=spec.norm,
             eps=spec.eps,

@@ -26,6 +26,7 @@ def open_store(db: str | None = None, *, read_only: bool = False) -> Reader | St
         InvalidArgument: an unusable URL.
         StoreNotReady: read-only, and the store is missing or older than this version.
         StoreTooNew: the store was written by a newer version; it is left untouched.
+        NotAStore: the file is something else; it is left untouched.
     """
     from harness.errors import StoreNotReady
     from harness.settings import DB
@@ -57,7 +58,7 @@ def open_store(db: str | None = None, *, read_only: bool = False) -> Reader | St
         finally:
             glance.dispose()
     engine = make_engine(url, read_only=False)
-    if stored_revision(engine) != REVISIONS[-1]:
+    if stored_revision(engine, shown) != REVISIONS[-1]:
         from harness.storage.migrations import upgrade
 
         upgrade(engine)

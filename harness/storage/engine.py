@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 
-from harness.errors import InvalidArgument, MissingDependency, StoreNotReady, StoreTooNew
+from harness.errors import InvalidArgument, MissingDependency, NotAStore, StoreNotReady, StoreTooNew
 from harness.storage.schema import REVISIONS
 
 BUSY_TIMEOUT_S = 30
@@ -94,12 +94,24 @@ def _postgres_engine(url: URL, *, read_only: bool) -> Engine:
     return engine
 
 
-def stored_revision(engine: Engine) -> str | None:
-    """The migration that the store is at; None if it holds no tables of ours."""
-    with engine.connect() as connection:
-        if not sa.inspect(connection).has_table("alembic_version"):
-            return None
-        row = connection.exec_driver_sql("SELECT version_num FROM alembic_version").first()
+def stored_revision(engine: Engine, shown: str) -> str | None:
+    """The migration that the store is at; None if it is empty.
+
+    Raises:
+        NotAStore: the file is no database, or one with tables of somebody else.
+    """
+    try:
+        with engine.connect() as connection:
+            tables = sa.inspect(connection).get_table_names()
+            if "alembic_version" not in tables:
+                if tables and engine.dialect.name == "sqlite":
+                    raise NotAStore(f"store {shown}: is a database of something else (tables {', '.join(tables[:3])})")
+                return None
+            row = connection.exec_driver_sql("SELECT version_num FROM alembic_version").first()
+    except sa.exc.DatabaseError as error:
+        if "not a database" in str(error.orig):
+            raise NotAStore(f"store {shown}: is not a SQLite database; name another file with --db") from None
+        raise
     return str(row[0]) if row else None
 
 
@@ -110,7 +122,7 @@ def check_revision(engine: Engine, shown: str) -> None:
         StoreTooNew: written by a newer version.
         StoreNotReady: no tables yet, or an older schema.
     """
-    revision = stored_revision(engine)
+    revision = stored_revision(engine, shown)
     if revision == REVISIONS[-1]:
         return
     if revision is None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from harness.outcome import Detail, MeasureValue, unpack_bits
 from harness.spec import DataRef, ModelRef
 from harness.storage.blobs import BlobStore
 from harness.storage.engine import check_revision
+from harness.storage.records import StoredDataset, StoredEvaluation, StoredModel, StoredScore
 from harness.storage.schema import (
     DatasetRow,
     EvaluationRow,
@@ -32,73 +32,6 @@ from harness.storage.schema import (
 from harness.types import Json
 
 _CHUNK = 400  # values in one IN (...) list; SQLite's oldest limit on variables is 999
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredModel:
-    """The current revision of a registered model."""
-
-    name: str
-    revision: int
-    digest: str
-    card: Json
-    blob: str | None
-    added_at: str
-
-    @property
-    def ref(self) -> ModelRef:
-        """The model by content."""
-        return ModelRef(name=self.name, digest=self.digest)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredDataset:
-    """A split that the store knows; `path` is where it was last seen."""
-
-    ref: DataRef
-    path: str | None
-    added_at: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredScore:
-    """One cell of a board as stored."""
-
-    benchmark: str
-    version: int
-    data: DataRef
-    model: str
-    """Digest of the model."""
-    model_name: str
-    column: str
-    metric_version: str
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    images: int
-    bound: str
-    stale: bool
-    rank: int | None
-    rank_low: int | None
-    rank_high: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEvaluation:
-    """An evaluation with what was last done for it."""
-
-    digest: str
-    label: str
-    kind: str
-    perturbation: Json
-    model: str
-    data: DataRef
-    flags: Mapping[str, str]
-    n: int
-    correct: int
-    executions: tuple[Json, ...]
-    """Newest first; see `_execution_json` for the keys."""
 
 
 class Reader:
@@ -265,7 +198,7 @@ class Reader:
             return tuple(_stored_score(*row) for row in session.execute(query))
 
     def evaluations(self, *, model: str | None = None, prefix: str | None = None) -> tuple[StoredEvaluation, ...]:
-        """Evaluations of a model (by name, current revision) or whose digest begins with `prefix`."""
+        """Evaluations of a model (its current revision, under whatever name) or whose digest begins with `prefix`."""
         query = (
             sa.select(EvaluationRow, ModelRow.name, DatasetRow)
             .join(ModelRow, ModelRow.id == EvaluationRow.model_id)
@@ -273,7 +206,7 @@ class Reader:
             .order_by(EvaluationRow.id)
         )
         if model is not None:
-            query = query.where(ModelRow.name == model, ModelRow.current)
+            query = query.where(ModelRow.digest == self.find_ref(model).digest)
         if prefix is not None:
             query = query.where(EvaluationRow.digest.startswith(prefix, autoescape=True))
         with Session(self.engine) as session:
@@ -301,33 +234,25 @@ class Reader:
 
 def verdicts(session: Session, digests: Iterable[str]) -> dict[str, NDArray[np.bool_]]:
     """See `Reader.verdicts`; for use inside a transaction."""
-    parts: dict[str, list[tuple[int, int, bytes]]] = {}
+    parts: dict[str, list[NDArray[np.bool_]]] = {}
+    ended: set[str] = set()
     for part in _chunks(digests):
         query = (
-            sa.select(EvaluationRow.digest, OutcomeRow.block, OutcomeRow.n, OutcomeRow.correct)
+            sa.select(
+                EvaluationRow.digest, EvaluationRow.block_size, OutcomeRow.block, OutcomeRow.n, OutcomeRow.correct
+            )
             .join(OutcomeRow, OutcomeRow.evaluation_id == EvaluationRow.id)
-            .where(EvaluationRow.digest.in_(part))
+            .where(EvaluationRow.digest.in_(part), EvaluationRow.kind != "measure")
             .order_by(OutcomeRow.block)
         )
-        for digest, block, n, correct in session.execute(query):
-            parts.setdefault(digest, []).append((block, n, correct))
-    return {digest: _leading(blocks) for digest, blocks in parts.items()}
-
-
-def _leading(blocks: Sequence[tuple[int, int, bytes]]) -> NDArray[np.bool_]:
-    """Verdicts of consecutive blocks; a block shorter than the first ends the run, since only the last may be short."""
-    bits: list[NDArray[np.bool_]] = []
-    first_block, size, _ = blocks[0]
-    if first_block != 0:
-        return np.zeros(0, dtype=np.bool_)
-    for position, (block, n, raw) in enumerate(blocks):
-        if block != position:
-            break
-        bits.append(unpack_bits(raw, n) if raw else np.zeros(0, dtype=np.bool_))
-        if n < size:
-            break
-        size = n
-    return np.concatenate(bits)
+        for digest, size, block, n, correct in session.execute(query):
+            found = parts.setdefault(digest, [np.zeros(0, dtype=np.bool_)])
+            if digest in ended or block != len(found) - 1:
+                continue
+            found.append(unpack_bits(correct, n))
+            if n < size:  # what follows is beyond a gap, if there is anything
+                ended.add(digest)
+    return {digest: np.concatenate(found) for digest, found in parts.items()}
 
 
 def _chunks(values: Iterable[str]) -> Iterator[list[str]]:

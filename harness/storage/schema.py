@@ -60,6 +60,8 @@ class EvaluationRow(Base):
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
     kind: Mapped[str] = mapped_column(String(20))
     label: Mapped[str] = mapped_column(String(200))
+    block_size: Mapped[int]
+    """Images in a block of its outcomes."""
     perturbation: Mapped[str] = mapped_column(Text)
     """The perturbation's identity as canonical JSON."""
     flags: Mapped[str] = mapped_column(Text, default="{}")

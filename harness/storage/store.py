@@ -17,7 +17,8 @@ from harness.errors import RequestError, StoreError
 from harness.outcome import BlockOutcome, Detail, Failure, MeasureValue, pack_bits, unpack_bits
 from harness.spec import DataRef, EvaluationSpec, ModelRef, block_size
 from harness.storage.blobs import BlobStore
-from harness.storage.queries import Reader, StoredModel
+from harness.storage.queries import Reader
+from harness.storage.records import StoredModel
 from harness.storage.schema import (
     DatasetRow,
     EvaluationRow,
@@ -147,7 +148,7 @@ class Store(Reader):
         """
         with Session(self.engine) as session, session.begin():
             evaluation = _evaluation(session, spec)
-            _write_block(session, evaluation.id, block_size(spec.perturbation), outcome)
+            _write_block(session, evaluation, outcome)
             for position, value in enumerate(outcome.measures):
                 _write_measure(session, evaluation.id, position, value)
             if outcome.flags:
@@ -261,6 +262,7 @@ def _evaluation(session: Session, spec: EvaluationSpec) -> EvaluationRow:
             dataset_id=_dataset(session, spec.data).id,
             kind=spec.perturbation.kind,
             label=spec.perturbation.label[:200],
+            block_size=block_size(spec.perturbation),
             perturbation=canonical_json(spec.perturbation.identity()),
             flags="{}",
         )
@@ -293,10 +295,10 @@ def _execution(session: Session, evaluation: int, run: int) -> ExecutionRow:
     return row
 
 
-def _write_block(session: Session, evaluation: int, size: int, outcome: BlockOutcome) -> None:
-    query = sa.select(OutcomeRow).where(OutcomeRow.evaluation_id == evaluation, OutcomeRow.block == outcome.block)
+def _write_block(session: Session, evaluation: EvaluationRow, outcome: BlockOutcome) -> None:
+    query = sa.select(OutcomeRow).where(OutcomeRow.evaluation_id == evaluation.id, OutcomeRow.block == outcome.block)
     row = session.scalar(query)
-    begin = outcome.block * size if not outcome.measures else outcome.start
+    begin = outcome.block * evaluation.block_size if not outcome.measures else outcome.start
     have = begin + (row.n if row is not None else 0)
     if outcome.stop <= have:
         return
@@ -307,7 +309,7 @@ def _write_block(session: Session, evaluation: int, size: int, outcome: BlockOut
     if detail is not None:
         detail = Detail(names=detail.names, records=detail.records[have - outcome.start :])
     if row is None:
-        row = OutcomeRow(evaluation_id=evaluation, block=outcome.block, n=0, correct=b"", detail=None)
+        row = OutcomeRow(evaluation_id=evaluation.id, block=outcome.block, n=0, correct=b"", detail=None)
         session.add(row)
     bits = np.concatenate([unpack_bits(row.correct, row.n), fresh]) if row.n else fresh
     if row.detail is not None and detail is not None:

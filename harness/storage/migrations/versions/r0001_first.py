@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.Column("dataset_id", sa.Integer(), sa.ForeignKey("dataset.id"), nullable=False),
         sa.Column("kind", sa.String(20), nullable=False),
         sa.Column("label", sa.String(200), nullable=False),
+        sa.Column("block_size", sa.Integer(), nullable=False),
         sa.Column("perturbation", sa.Text(), nullable=False),
         sa.Column("flags", sa.Text(), nullable=False),
         sa.UniqueConstraint("digest"),
