@@ -33,7 +33,7 @@ BUNDLED: tuple[Bundled, ...] = (
     Bundled(recipe="selectivity", settings=(("alpha", -1.0),)),
     Bundled(recipe="selectivity", settings=(("alpha", 2.0),)),
     Bundled(recipe="adversarial", settings=(("eps", "8/255"),)),
-    Bundled(recipe="supervised", architecture="resnet20", settings=(("epochs", 20),)),
+    Bundled(recipe="supervised", architecture="resnet20", settings=(("epochs", 10), ("shift", 0))),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import re
 import subprocess
 import sys
@@ -97,6 +98,16 @@ def test_selectivity_of_the_bundled_models_is_ordered() -> None:
     )
     assert low < plain - 0.05
     assert high > plain + 0.2
+
+
+def test_model_survives_pickling() -> None:
+    """A model can be sent to a worker process: same card, same logits."""
+    model = load_model(SUPERVISED)
+    twin = pickle.loads(pickle.dumps(model))  # noqa: S301  our own bytes
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(twin(images), model(images))
+    assert twin.card == model.card
 
 
 def test_unknown_names_get_a_hint() -> None:
