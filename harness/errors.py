@@ -109,6 +109,10 @@ class StoreNotReady(StoreError):
     exit_code = 2
 
 
+class StoreMissing(StoreNotReady):
+    """There is no store of that name yet."""
+
+
 class MissingDependency(RobustboardError):
     """An optional package is not installed; the message holds the command that installs it."""
 

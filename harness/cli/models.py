@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -104,6 +105,7 @@ def add_model(
     Example:
         robustboard models add resnet18.public.photos --arch resnet18 --weights model_test.pt --dataset photos
     """
+    from harness.cli.run import existing
     from harness.data import open_dataset
     from harness.errors import CheckpointError, RequestError
     from harness.storage import open_store
@@ -116,9 +118,8 @@ def add_model(
     if name in bundled_cards():
         raise RequestError(f"name: {name!r} is a bundled model; choose another name")
     channels = _channels("mean", mean), _channels("std", std)
-    store = open_store(db)
-    try:
-        data = open_dataset(dataset, "test", folders=store.folders())
+    with existing(db) as reader:
+        data = open_dataset(dataset, "test", folders={} if reader is None else reader.folders())
         model = adopt(
             arch,
             weights,
@@ -132,17 +133,14 @@ def add_model(
             citation=citation,
             description=description,
         )
-        if model.card.classes != len(data.classes):
-            raise CheckpointError(
-                f"weights: {weights} tell {model.card.classes} classes apart, "
-                f"data set {dataset!r} has {len(data.classes)}"
-            )
-        with tempfile.TemporaryDirectory() as folder:
-            blob = Path(folder) / "weights.safetensors"
-            save_state_dict(model.network.state_dict(), blob)
-            stored = store.put_model(model.card.to_dict(), model.card.digest, blob=blob, replace=replace)
-    finally:
-        store.close()
+    if model.card.classes != len(data.classes):
+        raise CheckpointError(
+            f"weights: {weights} tell {model.card.classes} classes apart, data set {dataset!r} has {len(data.classes)}"
+        )
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(open_store(db)) as store:
+        blob = Path(folder) / "weights.safetensors"
+        save_state_dict(model.network.state_dict(), blob)
+        stored = store.put_model(model.card.to_dict(), model.card.digest, blob=blob, replace=replace)
     say(f"added {stored.name} (revision {stored.revision}, {model.card.parameters:,} parameters)")
     emit(f"digest {stored.digest}")
 

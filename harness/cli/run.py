@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +15,11 @@ from harness.cli.output import emit_json, emit_table, say
 
 if TYPE_CHECKING:
     from harness.benchmarks import Benchmark
+    from harness.jobs.context import Settings
+    from harness.jobs.executors.base import Executor
     from harness.jobs.plan import Plan
     from harness.jobs.runner import Job, Report
+    from harness.storage.queries import Reader
     from harness.storage.store import Store
 
 
@@ -54,22 +59,24 @@ def run(
         robustboard run -b cifar10 --dataset photos --limit 200 -m resnet18.public.photos
     """
     from harness.benchmarks import load_benchmark
+    from harness.errors import RequestError
+    from harness.jobs.runner import plan_job
+    from harness.storage import open_store
 
     names = [*(first or []), *(models or [])]
     if not names:
-        from harness.errors import RequestError
-
         raise RequestError("models: none given; name some with --models, or all with --models '*'")
     loaded = load_benchmark(benchmark)
-    with _open(db) as store:
-        job = make_job(store, loaded, names, dataset=dataset, limit=limit)
-        if dry_run:
-            from harness.jobs.runner import plan_job
-
-            _show_plan(job, plan_job(store, job), as_json=as_json)
-            return
-        report = execute(store, job, workers=workers, batch_size=batch_size, device=device)
-        _show_report(report, job, as_json=as_json)
+    with existing(db) as reader:  # a request that cannot be met leaves no trace, not even an empty store
+        job = make_job(reader, loaded, names, dataset=dataset, limit=limit)
+        plan = plan_job(reader, job) if dry_run else None
+        crew = make_crew(workers, batch_size=batch_size, device=device)
+    if plan is not None:
+        _show_plan(job, plan, as_json=as_json)
+        return
+    with contextlib.closing(open_store(db)) as store:
+        report = execute(store, job, *crew)
+    _show_report(report, job, as_json=as_json)
     if report.failures:
         raise typer.Exit(1)
 
@@ -87,10 +94,12 @@ def quickstart(
     """
     from harness.benchmarks import load_benchmark
     from harness.cli.board import print_board
+    from harness.storage import open_store
 
     loaded = load_benchmark("digits")
-    with _open(db) as store:
-        report = execute(store, make_job(store, loaded, ["*"]), workers=workers)
+    crew = make_crew(workers)
+    with contextlib.closing(open_store(db)) as store:
+        report = execute(store, make_job(None, loaded, ["*"]), *crew)
         print_board(store, loaded.label)
         say(f"done in {report.seconds:.0f} s, {report.computed} verdicts computed")
         suffix = f" --db {shlex.quote(db)}" if db else ""
@@ -100,7 +109,12 @@ def quickstart(
 
 
 def make_job(
-    store: Store, benchmark: Benchmark, names: list[str], *, dataset: str | None = None, limit: int | None = None
+    store: Reader | None,
+    benchmark: Benchmark,
+    names: list[str],
+    *,
+    dataset: str | None = None,
+    limit: int | None = None,
 ) -> Job:
     """A checked job from names.
 
@@ -112,7 +126,7 @@ def make_job(
     from harness.jobs.context import find_models
     from harness.jobs.runner import Job
 
-    folders = store.folders()
+    folders = {} if store is None else store.folders()
     wanted = dataset or benchmark.dataset
     data = open_dataset(wanted, "test", folders=folders)
     found = find_models(store, names)
@@ -126,19 +140,21 @@ def make_job(
     )
 
 
-def execute(
-    store: Store, job: Job, *, workers: int | None = None, batch_size: int = 128, device: str = "cpu"
-) -> Report:
-    """Run a job with progress on standard error."""
-    from harness.cli.progress import RunProgress
+def make_crew(workers: int | None, *, batch_size: int = 128, device: str = "cpu") -> tuple[Executor, Settings]:
+    """Executor and settings, checked before any store is touched."""
     from harness.jobs.context import Settings
     from harness.jobs.executors.local import choose_executor
     from harness.jobs.kernel import check_device
-    from harness.jobs.runner import run_job
 
     check_device(device)
-    settings = Settings(device=device, batch_size=batch_size)
-    executor = choose_executor(workers)
+    return choose_executor(workers), Settings(device=device, batch_size=batch_size)
+
+
+def execute(store: Store, job: Job, executor: Executor, settings: Settings) -> Report:
+    """Run a job with progress on standard error."""
+    from harness.cli.progress import RunProgress
+    from harness.jobs.runner import run_job
+
     progress = RunProgress()
     try:
         return run_job(store, job, executor, settings=settings, progress=progress, command=shlex.join(sys.argv))
@@ -146,19 +162,21 @@ def execute(
         progress.close()
 
 
-class _open:  # noqa: N801 - used like a function
-    """A writable store that is closed at the end."""
+@contextlib.contextmanager
+def existing(db: str | None) -> Iterator[Reader | None]:
+    """The store for reading, brought to this version's schema if it is older; None if there is none yet."""
+    from harness.errors import StoreMissing, StoreNotReady
+    from harness.storage import open_store
 
-    def __init__(self, db: str | None) -> None:
-        from harness.storage import open_store
-
-        self.store = open_store(db)
-
-    def __enter__(self) -> Store:
-        return self.store
-
-    def __exit__(self, *_: object) -> None:
-        self.store.close()
+    try:
+        reader: Reader = open_store(db, read_only=True)
+    except StoreMissing:
+        yield None
+        return
+    except StoreNotReady:
+        reader = open_store(db)
+    with contextlib.closing(reader):
+        yield reader
 
 
 def _show_plan(job: Job, plan: Plan, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from harness.spec import ModelRef
 from harness.types import Json
 
 if TYPE_CHECKING:
-    from harness.storage.store import Store
+    from harness.storage.queries import Reader
     from harness.types import FeatureModel
 
 ZOO = "models_zoo.source"
@@ -79,11 +79,11 @@ def load(source: ModelSource) -> FeatureModel:
     return cast("FeatureModel", loader(source.card, None if source.weights is None else Path(source.weights)))
 
 
-def find_models(store: Store, names: Sequence[str]) -> tuple[ModelSource, ...]:
-    """Models by name or shell pattern: bundled ones first, then the store's. Bundled ones are registered on first use.
+def find_models(store: Reader | None, names: Sequence[str]) -> tuple[ModelSource, ...]:
+    """Models by name or shell pattern: bundled ones first, then the store's. Writes nothing.
 
     Args:
-        store: where bundled models are registered and added ones are looked up.
+        store: where added models are looked up; None if there is none yet.
         names: names or patterns such as "small_cnn.*"; a pattern must match something.
 
     Raises:
@@ -91,7 +91,8 @@ def find_models(store: Store, names: Sequence[str]) -> tuple[ModelSource, ...]:
     """
     zoo = importlib.import_module(ZOO)
     bundled: tuple[str, ...] = zoo.bundled_names()
-    known = sorted({*bundled, *(model.name for model in store.models())})
+    added = () if store is None else store.models()
+    known = sorted({*bundled, *(model.name for model in added)})
     wanted: list[str] = []
     for name in names:
         matches = fnmatch.filter(known, name) if any(sign in name for sign in "*?[") else [name]
@@ -101,13 +102,12 @@ def find_models(store: Store, names: Sequence[str]) -> tuple[ModelSource, ...]:
     return tuple(_source(store, name, bundled) for name in wanted)
 
 
-def _source(store: Store, name: str, bundled: tuple[str, ...]) -> ModelSource:
+def _source(store: Reader | None, name: str, bundled: tuple[str, ...]) -> ModelSource:
     if name in bundled:
         card, digest = importlib.import_module(ZOO).bundled_card(name)
-        store.put_model(card, digest, blob=None, replace=True)
         return ModelSource(name=name, digest=digest, card=card, weights=None)
-    found = store.find_model(name)
-    if found is None or found.blob is None:
+    found = store.find_model(name) if store is not None else None
+    if store is None or found is None or found.blob is None:
         raise UnknownName("model", name, bundled)
     path = store.blobs.checked_path(found.blob)
     return ModelSource(name=name, digest=found.digest, card=found.card, weights=str(path))

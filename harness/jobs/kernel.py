@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 MODELS_KEPT = 8
 """Loaded models that a worker keeps, the least recently used one going first."""
 
+MEASURE_BATCH = 128
+"""Images in a batch of a measure: sums of floats depend on the cut, so it is not the user's to choose."""
+
 BATCH_DEPENDENT = "batch_dependent"
 """Flag of models whose logits change with the batch they are in; they run at one fixed batch size."""
 
@@ -169,7 +172,7 @@ class Kernel:
     ) -> tuple[MeasureValue, ...]:
         from harness.measures import MEASURES
 
-        size = self.context.settings.batch_size
+        size = MEASURE_BATCH
         batches = (to_float(images[at : at + size], self._device) for at in range(0, len(images), size))
         result = MEASURES.get(spec.measure).run(loaded.model, batches, labels)
         return tuple(

@@ -19,6 +19,7 @@ from harness.jobs.provenance import provenance
 from harness.outcome import BlockOutcome, Failure
 from harness.scoring import Scorer
 from harness.spec import EvaluationSpec
+from harness.storage.queries import Reader
 from harness.storage.store import Rescore, Store, write_scores
 
 
@@ -85,10 +86,11 @@ class Report:
     seconds: float
 
 
-def plan_job(store: Store, job: Job) -> Plan:
-    """The plan of a job against what the store holds; computes nothing."""
+def plan_job(store: Reader | None, job: Job) -> Plan:
+    """The plan of a job against what the store holds (None: no store yet); computes and writes nothing."""
     requests = job.requests()
-    return make_plan(requests, store.coverage(request.spec.digest for request in requests))
+    coverage = {} if store is None else store.coverage(request.spec.digest for request in requests)
+    return make_plan(requests, coverage)
 
 
 def run_job(
@@ -116,6 +118,9 @@ def run_job(
     settings = settings or Settings()
     watcher = progress or Silent()
     started = time.perf_counter()
+    for model in job.models:
+        if model.weights is None:  # bundled models are registered on first use
+            store.put_model(model.card, model.digest, blob=None, replace=True)
     plan = plan_job(store, job)
     scorer = Scorer(job.benchmark, job.data.ref())
     computed, failures = 0, []

@@ -24,11 +24,12 @@ def open_store(db: str | None = None, *, read_only: bool = False) -> Reader | St
 
     Raises:
         InvalidArgument: an unusable URL.
-        StoreNotReady: read-only, and the store is missing or older than this version.
+        StoreMissing: read-only, and there is no such file.
+        StoreNotReady: read-only, and the store is empty or older than this version.
         StoreTooNew: the store was written by a newer version; it is left untouched.
         NotAStore: the file is something else; it is left untouched.
     """
-    from harness.errors import StoreNotReady
+    from harness.errors import StoreMissing, StoreNotReady
     from harness.settings import DB
     from harness.storage.blobs import BlobStore
     from harness.storage.engine import check_revision, make_engine, parse_url, sqlite_path, stored_revision
@@ -42,7 +43,7 @@ def open_store(db: str | None = None, *, read_only: bool = False) -> Reader | St
     blobs = BlobStore(path.with_suffix(".blobs") if path is not None else Path("results.blobs"))
     if path is not None and not path.exists():
         if read_only:
-            raise StoreNotReady(f"store {shown}: does not exist; `robustboard db upgrade` or the first run makes it")
+            raise StoreMissing(f"store {shown}: does not exist; `robustboard db upgrade` or the first run makes it")
         if not path.absolute().parent.is_dir():
             raise StoreNotReady(f"store {shown}: its folder does not exist")
     if read_only:

@@ -6,11 +6,13 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from harness.digest import canonical_json, digest, digest_arrays
 from harness.errors import InvalidArgument
@@ -107,7 +109,7 @@ def test_each_field_of_a_perturbation_changes_the_digest() -> None:
     """Nothing that decides an outcome is left out of the identity."""
     base = PERTURBATIONS["attack"]
     assert isinstance(base, AttackSpec)
-    changes = {
+    changes: dict[str, Any] = {
         "attack": "fgsm",
         "norm": "L2",
         "eps": 0.3,
@@ -153,9 +155,9 @@ def test_eps_is_shown_as_people_write_it(eps: float, text: str) -> None:
 
 def test_array_digests_see_names_types_shapes_and_bytes() -> None:
     """Any difference shows; byte order in memory does not."""
-    base = {"w": np.arange(6, dtype=np.float32)}
+    base: dict[str, NDArray[Any]] = {"w": np.arange(6, dtype=np.float32)}
     same = {"w": np.arange(6, dtype=">f4")}
-    others = [
+    others: list[dict[str, NDArray[Any]]] = [
         {"v": base["w"]},
         {"w": base["w"].astype(np.float64)},
         {"w": base["w"].reshape(2, 3)},

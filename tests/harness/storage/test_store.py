@@ -250,9 +250,10 @@ def test_a_newer_store_is_refused_and_untouched(tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     before = path.read_bytes()
-    for read_only in (False, True):
-        with pytest.raises(StoreTooNew, match="newer robustboard"):
-            open_store(str(path), read_only=read_only)  # type: ignore[call-overload]  # a plain bool
+    with pytest.raises(StoreTooNew, match="newer robustboard"):
+        open_store(str(path))
+    with pytest.raises(StoreTooNew, match="newer robustboard"):
+        open_store(str(path), read_only=True)
     assert path.read_bytes() == before
 
 
