@@ -184,7 +184,7 @@ class Reader:
             .join(ModelRow, ModelRow.id == ScoreRow.model_id)
             .join(DatasetRow, DatasetRow.id == ScoreRow.dataset_id)
             .where(ModelRow.current)
-            .order_by(ScoreRow.benchmark, ScoreRow.version, DatasetRow.id, ModelRow.name, ScoreRow.id)
+            .order_by(ScoreRow.benchmark, ScoreRow.version, DatasetRow.id, ModelRow.name, ScoreRow.column)
         )
         if benchmark is not None:
             query = query.where(ScoreRow.benchmark == benchmark)

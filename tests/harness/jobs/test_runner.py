@@ -184,6 +184,7 @@ def _stored(db: Path) -> int:
 def test_an_error_is_a_value_and_never_ranks(store: Store, job: Job) -> None:
     """A model whose weights are gone fails by itself: recorded with its traceback, unranked, the others unharmed."""
     broken = replace(job.models[0], weights="/nonexistent/weights.safetensors")
+    store.put_model(broken.card, broken.digest, blob=None)
     failing = replace(job, models=(broken, job.models[1]))
     report = run_job(store, failing, SerialExecutor())
     assert {spec.model.name for spec, _ in report.failures} == {broken.name}
