@@ -78,7 +78,7 @@ def test_a_replaced_file_is_opened_anew(tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert answer.json()["error"]["type"] == "StoreTooNew"
     path.unlink()
-    assert Client(create_app(source=source)).get("/readyz").json()["error"]["type"] == "StoreNotReady"
+    assert Client(create_app(source=source)).get("/readyz").json()["error"]["type"] == "StoreMissing"
 
 
 def test_the_store_is_opened_without_the_right_to_write(tmp_path: Path) -> None:
