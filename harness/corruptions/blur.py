@@ -1,0 +1,164 @@
+"""Blur: Gaussian, glass, defocus, motion and zoom blur (Hendrycks & Dietterich 2019, section 3)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.corruptions import filters
+from harness.corruptions.draws import Draws
+from harness.corruptions.filters import Line, to_bytes
+from harness.corruptions.recipe import Recipe
+
+
+def gaussian_blur(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
+    """Gaussian blur of each channel."""
+    (sigma,) = recipe.row
+    return to_bytes(filters.gaussian(images, sigma))
+
+
+def glass_blur(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """Gaussian blur, then pixels replaced by near neighbours, then the same blur again.
+
+    The published loop walks rows and columns downwards and "swaps" each pixel with one at most `max_delta` away. Its
+    swap assigns array views, so the second assignment reads what the first has just written: it is a copy, the
+    neighbour stays as it is, and colours are lost. The published sets have this quirk, and so have we.
+    """
+    sigma, delta, iterations = recipe.row[0], int(recipe.row[1]), int(recipe.row[2])
+    n, height, width, _ = images.shape
+    values = to_bytes(filters.gaussian(images, sigma))
+    source: Tensor | None = None
+    for _step in range(iterations):
+        moved = _copied_from(n, height, width, delta, draws)
+        source = moved if source is None else source.index_select(0, moved)
+    if source is not None:
+        values = values.reshape(-1, 3).index_select(0, source).reshape(values.shape)
+    return to_bytes(filters.gaussian(values, sigma))
+
+
+def _copied_from(n: int, height: int, width: int, delta: int, draws: Draws) -> Tensor:
+    """One pass of the glass: flat position -> flat position (over the batch) where its final value stood before.
+
+    The loop is sequential only where a pixel copies from one that was walked before it (further down, or further right
+    in its row): then it gets what that one had copied. Such chains are followed by pointer doubling instead.
+    """
+    rows, columns = height - 2 * delta, width - 2 * delta
+    across, down = draws.pairs(2 * delta, rows * columns)
+    step = ((down - delta) * width + (across - delta)).reshape(n, rows, columns).flip(1, 2)
+    place = torch.arange(n * height * width, device=step.device).reshape(n, height, width)
+    target = place.clone()
+    inside = slice(delta + 1, height - delta + 1), slice(delta + 1, width - delta + 1)
+    target[:, *inside] += step
+    if delta == 1:  # offsets are -1 and 0: nothing is copied from a pixel that was walked before
+        return target.reshape(-1)
+    walked = torch.zeros_like(place, dtype=torch.bool)
+    walked[:, *inside] = True
+    target, walked = target.reshape(-1), walked.reshape(-1)
+    chained = (target > place.reshape(-1)) & walked & walked.index_select(0, target)
+    open_ends = chained.nonzero()[:, 0]
+    while len(open_ends):
+        via = target.index_select(0, open_ends)
+        still = chained.index_select(0, via)
+        target[open_ends] = target.index_select(0, via)
+        chained[open_ends] = still
+        open_ends = open_ends[still]
+    return target
+
+
+def defocus_blur(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
+    """Correlation with an antialiased disk."""
+    radius, alias_blur = recipe.row
+    return to_bytes(filters.correlate(images, disk(radius, alias_blur), "reflect101"))
+
+
+@functools.lru_cache(maxsize=64)
+def disk(radius: float, alias_blur: float) -> NDArray[np.float32]:
+    """A disk of radius `radius` pixels, sum 1, softened by a small Gaussian; rows and columns of zeros are cut off."""
+    reach, soft = (np.arange(-8, 9), (3, 3)) if radius <= 8 else (np.arange(-radius, radius + 1), (5, 5))
+    x, y = np.meshgrid(reach, reach)
+    hard = (x**2 + y**2 <= radius**2).astype(np.float32)
+    hard /= np.sum(hard)
+    kernel: NDArray[Any] = cv2.GaussianBlur(hard, ksize=soft, sigmaX=alias_blur)
+    used = int(np.abs(np.argwhere(kernel) - len(reach) // 2).max())
+    middle = len(reach) // 2
+    return np.ascontiguousarray(kernel[middle - used : middle + used + 1, middle - used : middle + used + 1])
+
+
+def motion_blur(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """One-sided Gaussian blur along a line of a random angle in [-45, 45) degrees."""
+    radius, sigma = int(recipe.row[0]), recipe.row[1]
+    height, width = images.shape[1:3]
+    angles = draws.angles(-45, 45)
+    taps = [line(radius, sigma, angle, height, width, cut=not recipe.style.published) for angle in angles]
+    values = filters.lines(images, taps)
+    if recipe.style.published:
+        values.add_(0.5)  # ImageMagick rounds where the package truncates
+    return to_bytes(values)
+
+
+def line(radius: int, sigma: float, angle: float, height: int, width: int, *, cut: bool) -> Line:
+    """Taps of ImageMagick's motion blur (MotionBlurImage; the package restates it).
+
+    Weights are half a Gaussian over 2 radius + 1 steps, offsets the rounded positions along the line.
+
+    Args:
+        radius: of the blur, in pixels.
+        sigma: of the Gaussian, in pixels.
+        angle: of the line, degrees.
+        height: of the image.
+        width: of the image.
+        cut: stop at the first offset that leaves the image, as the package does, without making up for the lost weight.
+    """
+    count = 2 * radius + 1
+    weights = np.exp(-(np.arange(count) ** 2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
+    weights /= weights.sum()
+    rise, run = count * np.sin(np.deg2rad(angle)), count * np.cos(np.deg2rad(angle))
+    length = math.hypot(rise, run)
+    down = [math.ceil(i * rise / length - 0.5) for i in range(count)]
+    across = [math.ceil(i * run / length - 0.5) for i in range(count)]
+    if cut:
+        left = [i for i in range(count) if abs(down[i]) >= height or abs(across[i]) >= width]
+        count = left[0] if left else count
+    return Line(tuple(down[:count]), tuple(across[:count]), tuple(weights[:count].tolist()))
+
+
+def zoom_blur(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
+    """Mean of the image and of its enlargements about the centre."""
+    stop, step = recipe.row
+    factors = np.arange(1, stop, step)
+    planes = images.to(torch.float32).permute(0, 3, 1, 2)
+    total = planes.clone()
+    for factor in factors.tolist():
+        total += enlarged(planes, factor, centred=recipe.style.published)
+    return to_bytes(total.div_(len(factors) + 1)).permute(0, 2, 3, 1).contiguous()
+
+
+def enlarged(planes: Tensor, factor: float, *, centred: bool, trimmed: bool = True) -> Tensor:
+    """The middle of each plane, enlarged by `factor` with linear interpolation (SciPy's `zoom`, order 1).
+
+    Args:
+        planes: n x c x h x w, float32.
+        factor: at least 1.
+        centred: trim evenly on both sides, as the published scripts do; the package trims below and at the right.
+        trimmed: bring it back to h x w; otherwise it may be a few pixels larger.
+    """
+    height, width = planes.shape[2:]
+    tall, wide = math.ceil(height / factor), math.ceil(width / factor)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    size = round(tall * factor), round(wide * factor)
+    part = planes[:, :, top : top + tall, left : left + wide]
+    layer = F.interpolate(part, size=size, mode="bilinear", align_corners=True)
+    if not trimmed:
+        return layer
+    if centred:
+        top, left = (size[0] - height) // 2, (size[1] - width) // 2
+        return layer[:, :, top : top + height, left : left + width]
+    return layer[:, :, :height, :width]

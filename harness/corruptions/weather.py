@@ -1,0 +1,168 @@
+"""Weather: snow, frost, fog, brightness and spatter (Hendrycks & Dietterich 2019, section 3)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.corruptions import filters
+from harness.corruptions.blur import enlarged, line
+from harness.corruptions.draws import Draws
+from harness.corruptions.filters import to_bytes
+from harness.corruptions.recipe import Recipe
+from harness.corruptions.textures import FILES, frost_texture
+
+
+def snow(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """Whitened image under two layers of motion-blurred flakes, the second the first turned by 180 degrees."""
+    mean, std, zoom, threshold, radius, sigma, weight = recipe.row
+    published = recipe.style.published
+    height, width = images.shape[1:3]
+    flakes = draws.normal(height, width).to(torch.float32).mul_(std).add_(mean)
+    # The package trims the layer after the motion blur, the published scripts before it.
+    flakes = enlarged(flakes[:, None], zoom, centred=True, trimmed=published)[:, 0]
+    flakes = torch.where(flakes < threshold, 0.0, flakes).clamp_(0, 1).mul_(255)
+    if published:
+        flakes = flakes.to(torch.uint8).to(torch.float32)  # the layer goes to ImageMagick as an 8-bit PNG
+    tall, wide = flakes.shape[1:]
+    angles = draws.angles(-135, -45)
+    taps = [line(int(radius), sigma, angle, tall, wide, cut=not published) for angle in angles]
+    layer = filters.lines(flakes.contiguous(), taps).round_()[:, :height, :width]
+    values = images.to(torch.float32)
+    grey = values[..., 0] * 0.299 + values[..., 1] * 0.587 + values[..., 2] * 0.114
+    whitened = torch.maximum(values, grey.mul_(1.5).add_(127.5).unsqueeze(-1))
+    falling = (layer + layer.flip(1, 2)).unsqueeze(-1)
+    return to_bytes(values.mul_(weight).add_(whitened.mul_(1 - weight)).add_(falling))
+
+
+def frost(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """Weighted sum with a random crop of a photograph of frost."""
+    image_weight, frost_weight = recipe.row
+    n, height, width, _ = images.shape
+    numbers = draws.integers([len(FILES)] * n)
+    textures = [frost_texture(number, height, width, recipe.style.frost_scale) for number in numbers]
+    tops = draws.integers([texture.shape[0] - height for texture in textures])
+    lefts = draws.integers([texture.shape[1] - width for texture in textures])
+    crops = np.empty((n, height, width, 3), dtype=np.uint8)
+    for crop, texture, top, left in zip(crops, textures, tops, lefts, strict=True):
+        crop[...] = texture[top : top + height, left : left + width]
+    ice = torch.from_numpy(crops).to(images.device)
+    return to_bytes(images.to(torch.float32).mul_(image_weight).add_(ice.to(torch.float32).mul_(frost_weight)))
+
+
+def fog(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """A plasma fractal is added, then the range is brought back to that of the image."""
+    strength, decay = recipe.row
+    n, height, width, _ = images.shape
+    side = 1 << (max(height, width) - 1).bit_length()
+    haze = plasma(n, side, decay, draws)[:, :height, :width]
+    values = images.to(torch.float32)
+    top = values.reshape(n, -1).amax(dim=1)
+    scale = (top / (top + 255 * strength)).reshape(n, 1, 1, 1)
+    return to_bytes(values.add_(haze.mul(255 * strength).unsqueeze(-1)).mul_(scale))
+
+
+def plasma(n: int, side: int, decay: float, draws: Draws) -> Tensor:
+    """Height maps by the diamond-square algorithm on a torus, scaled to 0..1; n x side x side, float32.
+
+    Args:
+        n: how many.
+        side: a power of two.
+        decay: the noise is divided by it from each scale to the next.
+        draws: side**2 - 1 uniform numbers an image, coarse scales first.
+    """
+    noise = draws.uniform(side * side - 1).mul(2).sub_(1).to(torch.float32)
+    height = torch.zeros(n, side, side, dtype=torch.float32, device=noise.device)
+    step, wobble, used = side, 100.0, 0
+    while step >= 2:
+        half, cells = step // 2, side // step
+        parts = noise[:, used : used + 3 * cells * cells].reshape(n, 3, cells, cells) * (wobble * wobble)
+        used += 3 * cells * cells
+        corners = height[:, ::step, ::step]
+        rows = corners + corners.roll(-1, 1)
+        middle = (rows + rows.roll(-1, 2)) / 4 + parts[:, 0]
+        height[:, half::step, half::step] = middle
+        side_by_side = (middle + middle.roll(1, 1)) + (corners + corners.roll(-1, 2))
+        height[:, ::step, half::step] = side_by_side / 4 + parts[:, 1]
+        one_above_other = (middle + middle.roll(1, 2)) + rows
+        height[:, half::step, ::step] = one_above_other / 4 + parts[:, 2]
+        step, wobble = half, wobble / decay
+    height -= height.amin(dim=(1, 2), keepdim=True)
+    return height / height.amax(dim=(1, 2), keepdim=True)
+
+
+def brightness(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
+    """The value of the HSV colour is raised by a constant; hue and saturation stay."""
+    (shift,) = recipe.row
+    table = _brighter(shift).to(images.device)
+    value = torch.maximum(torch.maximum(images[..., 0], images[..., 1]), images[..., 2])
+    keys = (value.to(torch.int32) << 8).unsqueeze(-1) + images
+    return table.index_select(0, keys.reshape(-1)).reshape(images.shape)
+
+
+@functools.lru_cache(maxsize=32)
+def _brighter(shift: float) -> Tensor:
+    """New grey level for (value, channel), flat 256 x 256, uint8.
+
+    With hue and saturation kept, all channels scale with the value; black, which has neither, becomes grey.
+    """
+    value = np.arange(256)[:, None] / 255.0
+    raised = np.clip(value + shift, 0, 1)
+    channel = np.arange(256)[None, :] / 255.0
+    scaled = np.where(value > 0, raised * (channel / np.maximum(value, 1 / 255)), raised)
+    return torch.from_numpy((np.clip(scaled, 0, 1) * 255).astype(np.uint8).reshape(-1))
+
+
+def spatter(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """Drops of water or mud. Runs on the host on every device: edges and distances are OpenCV's."""
+    mean, std, sigma, threshold, intensity, is_mud = recipe.row
+    height, width = images.shape[1:3]
+    noise = draws.normal(height, width).to("cpu", torch.float64).mul_(std).add_(mean)
+    liquid = filters.gaussian(noise, sigma).numpy()
+    liquid[liquid < threshold] = 0
+    host = images.cpu().numpy()
+    out = np.empty_like(host)
+    for image, drops, target in zip(host, liquid, out, strict=True):
+        target[...] = _muddy(image, drops, threshold, intensity) if is_mud else _wet(image, drops, intensity)
+    return torch.from_numpy(out).to(images.device)
+
+
+_SLOPE = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
+_WATER = np.array([175, 238, 238], dtype=np.float32)  # pale turquoise
+_MUD = np.array([63, 42, 20], dtype=np.float32)  # brown
+
+
+def _wet(image: NDArray[np.uint8], drops: NDArray[np.float64], intensity: float) -> NDArray[np.uint8]:
+    """Water: drops lit from one side, brightest at the edges."""
+    liquid = (drops * 255).astype(np.uint8)
+    distance: Any = cv2.distanceTransform(255 - cv2.Canny(liquid, 50, 150), cv2.DIST_L2, 5)
+    distance = cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8)
+    light = cv2.filter2D(cv2.equalizeHist(distance), cv2.CV_8U, _SLOPE)
+    shine = liquid * cv2.blur(light, (3, 3)).astype(np.float32)
+    brightest = shine.max()
+    if brightest == 0:
+        # No drop fell. The published code divides 0 by 0 here and casts the NaNs to 0: a black image. Kept, since it
+        # belongs to what was published (it happens with the package's parameters on small images).
+        return np.zeros_like(image)
+    shine *= intensity / brightest
+    values = image + shine[..., None] * _WATER
+    return np.minimum(values, 255).astype(np.uint8)
+
+
+def _muddy(
+    image: NDArray[np.uint8], drops: NDArray[np.float64], threshold: float, sigma: float
+) -> NDArray[np.uint8]:
+    """Mud: opaque spots with soft edges."""
+    kernel = filters.gaussian_kernel(sigma)
+    spots = (drops > threshold).astype(np.float32)
+    soft: Any = cv2.sepFilter2D(spots, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
+    soft[soft < 0.8] = 0
+    cover = soft[..., None]
+    values = image * (1 - cover) + cover * _MUD
+    return np.clip(values, 0, 255).astype(np.uint8)
