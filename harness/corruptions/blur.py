@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from harness.corruptions import filters
 from harness.corruptions.draws import Draws
-from harness.corruptions.filters import Line, to_bytes
+from harness.corruptions.filters import Lines, to_bytes
 from harness.corruptions.recipe import Recipe
 
 
@@ -96,15 +96,14 @@ def motion_blur(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     """One-sided Gaussian blur along a line of a random angle in [-45, 45) degrees."""
     radius, sigma = int(recipe.row[0]), recipe.row[1]
     height, width = images.shape[1:3]
-    angles = draws.angles(-45, 45)
-    taps = [line(radius, sigma, angle, height, width, cut=not recipe.style.published) for angle in angles]
-    values = filters.lines(images, taps)
+    taps = lines(radius, sigma, draws.angles(-45, 45), height, width, cut=not recipe.style.published)
+    values = filters.along(images, taps)
     if recipe.style.published:
         values.add_(0.5)  # ImageMagick rounds where the package truncates
     return to_bytes(values)
 
 
-def line(radius: int, sigma: float, angle: float, height: int, width: int, *, cut: bool) -> Line:
+def lines(radius: int, sigma: float, angles: list[float], height: int, width: int, *, cut: bool) -> Lines:
     """Taps of ImageMagick's motion blur (MotionBlurImage; the package restates it).
 
     Weights are half a Gaussian over 2 radius + 1 steps, offsets the rounded positions along the line.
@@ -112,22 +111,27 @@ def line(radius: int, sigma: float, angle: float, height: int, width: int, *, cu
     Args:
         radius: of the blur, in pixels.
         sigma: of the Gaussian, in pixels.
-        angle: of the line, degrees.
-        height: of the image.
-        width: of the image.
+        angles: of the lines, degrees, one an image.
+        height: of the images.
+        width: of the images.
         cut: stop at the first offset that leaves the image, as the package does, without making up for the lost weight.
     """
     count = 2 * radius + 1
-    weights = np.exp(-(np.arange(count) ** 2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
-    weights /= weights.sum()
-    rise, run = count * np.sin(np.deg2rad(angle)), count * np.cos(np.deg2rad(angle))
-    length = math.hypot(rise, run)
-    down = [math.ceil(i * rise / length - 0.5) for i in range(count)]
-    across = [math.ceil(i * run / length - 0.5) for i in range(count)]
+    steps = np.arange(count)
+    gauss = np.exp(-(steps**2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
+    weights = np.repeat((gauss / gauss.sum())[None], len(angles), axis=0)
+    radians = np.deg2rad(angles)
+    rise, run = count * np.sin(radians), count * np.cos(radians)
+    length = np.hypot(rise, run)
+    down = np.ceil(steps * rise[:, None] / length[:, None] - 0.5).astype(np.int64)
+    across = np.ceil(steps * run[:, None] / length[:, None] - 0.5).astype(np.int64)
     if cut:
-        left = [i for i in range(count) if abs(down[i]) >= height or abs(across[i]) >= width]
-        count = left[0] if left else count
-    return Line(tuple(down[:count]), tuple(across[:count]), tuple(weights[:count].tolist()))
+        gone = np.logical_or.accumulate((np.abs(down) >= height) | (np.abs(across) >= width), axis=1)
+        last = np.arange(len(angles)), np.count_nonzero(~gone, axis=1) - 1
+        down = np.where(gone, down[last][:, None], down)
+        across = np.where(gone, across[last][:, None], across)
+        weights[gone] = 0.0
+    return Lines(down, across, weights)
 
 
 def zoom_blur(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:

@@ -48,7 +48,7 @@ class Draws(Protocol):
         ...
 
     def poisson(self, images: Tensor, photons: float) -> Tensor:
-        """Poisson counts with mean `photons * value / 255`, int64, in the shape of the uint8 `images`."""
+        """Poisson counts with mean `photons * value / 255`, integers, in the shape of the uint8 `images`."""
         ...
 
 
@@ -151,40 +151,42 @@ def poisson_thresholds(photons: float) -> NDArray[np.int64]:
     return np.ceil(shares * 2.0**32).astype(np.int64)
 
 
-_BUCKETS = 4096
-_SHIFT = np.uint32(20)
+_LOW = 22
+_SLOW = 1023
+_MASK = np.uint32((1 << _LOW) - 1)
 
 
 @functools.lru_cache(maxsize=16)
-def _poisson_guide(photons: float) -> tuple[NDArray[np.int16], NDArray[np.uint32]]:
-    """Guide table over the upper 12 bits of a word, flat over (grey level, bucket).
+def _poisson_guide(photons: float) -> NDArray[np.uint32]:
+    """Guide table over the upper 10 bits of a word, flat over (grey level, bucket): 1 MiB, so that it stays in cache.
 
-    Returns:
-        (base, threshold): the count is base + (word >= threshold) in buckets that hold at most one threshold; in the
-        others, which lie in the tails, base is -1.
+    An entry holds a count in its upper 10 bits and in the others a threshold: the answer is count - 1 + (lower 22 bits
+    of the word >= threshold). Buckets in the tails that hold two thresholds or more have the count 1023: look further.
     """
     thresholds = poisson_thresholds(photons)
-    starts = np.arange(_BUCKETS, dtype=np.int64) << 20
-    base = np.empty((256, _BUCKETS), dtype=np.int16)
-    limit = np.full((256, _BUCKETS), 0xFFFFFFFF, dtype=np.uint32)
+    if thresholds.shape[1] >= _SLOW - 1:
+        raise ValueError(f"{photons} photons: counts do not fit 10 bits")
+    starts = np.arange(1 << (32 - _LOW), dtype=np.int64) << _LOW
+    guide = np.empty((256, len(starts)), dtype=np.uint32)
     for level, row in enumerate(thresholds):
         low = np.searchsorted(row, starts, side="right")
-        high = np.searchsorted(row, starts + ((1 << 20) - 1), side="right")
-        one = high == low + 1
-        limit[level, one] = row[low[one]]
-        base[level] = np.where(high <= low + 1, low, -1)
-    # A word equal to the filler of `limit` (2**32 - 1) would count one too many: such buckets take the slow path.
-    base[:, -1] = -1
-    return base.reshape(-1), limit.reshape(-1)
+        high = np.searchsorted(row, starts + int(_MASK), side="right")
+        inside = row[np.minimum(low, len(row) - 1)] - starts
+        count = np.where(high > low + 1, _SLOW, high)
+        guide[level] = (count << _LOW) | np.where(high == low + 1, inside, 0)
+    return guide.reshape(-1)
 
 
-def poisson_counts(levels: NDArray[np.uint8], raw: rng.U32, photons: float) -> NDArray[np.int64]:
+def poisson_counts(levels: NDArray[np.uint8], raw: rng.U32, photons: float) -> NDArray[np.int32]:
     """Poisson counts for grey levels and words of one shape, n x m; see `poisson_thresholds`."""
-    base, limit = _poisson_guide(photons)
-    keys = levels.astype(np.int32) * np.int32(_BUCKETS) + (raw >> _SHIFT).astype(np.int32)
-    first = base.take(keys)
-    counts = first.astype(np.int64) + (raw >= limit.take(keys))
-    slow = np.nonzero(first < 0)
+    keys = levels.astype(np.intp)
+    keys <<= 32 - _LOW
+    keys += raw >> np.uint32(_LOW)
+    entries = _poisson_guide(photons).take(keys)
+    counts = (entries >> np.uint32(_LOW)).view(np.int32)
+    slow = np.nonzero(counts == _SLOW)
+    entries &= _MASK
+    counts -= (raw & _MASK) < entries
     if len(slow[0]):
         thresholds = poisson_thresholds(photons)
         flat = (thresholds + (np.arange(256, dtype=np.int64) << 33)[:, None]).reshape(-1)

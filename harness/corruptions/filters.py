@@ -7,7 +7,6 @@ of elementwise steps only, one for each tap, in a fixed order.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -17,10 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Border: TypeAlias = Literal["replicate", "reflect101"]
+Border: TypeAlias = Literal["replicate", "reflect", "reflect101"]
+"""How an image goes on outside: aaa|abc|ccc, cba|abc|cba or cb|abc|ba."""
 Kernel1D: TypeAlias = NDArray[np.float64]
 
-_CV_BORDER = {"replicate": cv2.BORDER_REPLICATE, "reflect101": cv2.BORDER_REFLECT_101}
+_CV_BORDER = {
+    "replicate": cv2.BORDER_REPLICATE,
+    "reflect": cv2.BORDER_REFLECT,
+    "reflect101": cv2.BORDER_REFLECT_101,
+}
+
+_DIRECT_TAPS = 15
+"""Taps of a line that OpenCV takes at a time: their box stays below 130 cells, from which on it turns to slower Fourier
+transforms (for float32 images; from 50 on for others, which is why the sources are made float32 first)."""
 
 
 def to_bytes(values: Tensor) -> Tensor:
@@ -109,7 +117,7 @@ def correlate(values: Tensor, kernel: NDArray[np.float32], border: Border) -> Te
 def correlate_host(values: Tensor, kernel: NDArray[np.float32], border: Border) -> Tensor:
     """`correlate` by OpenCV, image by image."""
     out = torch.empty(values.shape, dtype=torch.float32)
-    for source, target in zip(values.numpy(), out.numpy(), strict=True):
+    for source, target in zip(values.to(torch.float32).numpy(), out.numpy(), strict=True):
         cv2.filter2D(source, cv2.CV_32F, kernel, dst=target, borderType=_CV_BORDER[border])
     return out
 
@@ -127,53 +135,72 @@ def correlate_torch(values: Tensor, kernel: NDArray[np.float32], border: Border)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Taps of a motion blur: out[y, x] = sum of weights[i] * in[y + down[i], x + across[i]], edges replicated."""
+class Lines:
+    """Taps of motion blurs, one line an image, edges replicated.
 
-    down: tuple[int, ...]
-    across: tuple[int, ...]
-    weights: tuple[float, ...]
+    out[i, y, x] = sum over t of weights[i, t] * in[i, y + down[i, t], x + across[i, t]]
 
-
-def lines(values: Tensor, taps: Sequence[Line]) -> Tensor:
-    """Blur each image along its own line; n x h x w (x c), uint8 or float, to float32.
-
-    Args:
-        values: the batch.
-        taps: one line an image.
+    Attributes:
+        down: n x taps, integers.
+        across: n x taps, integers.
+        weights: n x taps, float64.
     """
-    return lines_host(values, taps) if on_host(values) else lines_torch(values, taps)
+
+    down: NDArray[np.int64]
+    across: NDArray[np.int64]
+    weights: NDArray[np.float64]
 
 
-def lines_host(values: Tensor, taps: Sequence[Line]) -> Tensor:
-    """`lines` by OpenCV: a sparse kernel an image."""
-    out = torch.empty(values.shape, dtype=torch.float32)
-    for source, target, line in zip(values.numpy(), out.numpy(), taps, strict=True):
-        top, left = min(line.down), min(line.across)
-        kernel = np.zeros((max(line.down) - top + 1, max(line.across) - left + 1), dtype=np.float32)
-        np.add.at(kernel, (np.array(line.down) - top, np.array(line.across) - left), line.weights)
-        anchor = (-left, -top)
-        cv2.filter2D(source, cv2.CV_32F, kernel, dst=target, anchor=anchor, borderType=cv2.BORDER_REPLICATE)
-    return out
+def along(values: Tensor, taps: Lines) -> Tensor:
+    """Blur each image along its own line; n x h x w (x c), uint8 or float, to float32."""
+    return along_host(values, taps) if on_host(values) else along_torch(values, taps)
 
 
-def lines_torch(values: Tensor, taps: Sequence[Line]) -> Tensor:
-    """`lines` by gathering, tap by tap; images with fewer taps get weights of zero."""
+def along_host(values: Tensor, taps: Lines) -> Tensor:
+    """`along` by OpenCV: a few sparse kernels an image, applied to the padded image."""
+    height, width = values.shape[1:3]
+    out = np.empty(values.shape, dtype=np.float32)
+    tops, lefts = taps.down.min(axis=1).clip(max=0).tolist(), taps.across.min(axis=1).clip(max=0).tolist()
+    bottoms, rights = taps.down.max(axis=1).clip(min=0).tolist(), taps.across.max(axis=1).clip(min=0).tolist()
+    segments = [_segment(taps, start) for start in range(0, taps.down.shape[1], _DIRECT_TAPS)]
+    for i, source in enumerate(values.to(torch.float32).numpy()):
+        padded = cv2.copyMakeBorder(source, -tops[i], bottoms[i], -lefts[i], rights[i], cv2.BORDER_REPLICATE)
+        for number, (kernels, down, across) in enumerate(segments):
+            kernel, y, x = kernels[i], down[i] - tops[i], across[i] - lefts[i]
+            window = padded[y : y + height + kernel.shape[0] - 1, x : x + width + kernel.shape[1] - 1]
+            part = cv2.filter2D(window, cv2.CV_32F, kernel, anchor=(0, 0), borderType=cv2.BORDER_REPLICATE)
+            if number == 0:
+                out[i] = part[:height, :width]
+            else:
+                out[i] += part[:height, :width]
+    return torch.from_numpy(out)
+
+
+def _segment(taps: Lines, start: int) -> tuple[list[NDArray[np.float32]], list[int], list[int]]:
+    """Some consecutive taps of each line as a small kernel, with the offsets of its first row and column."""
+    stop = start + _DIRECT_TAPS
+    down, across, weights = taps.down[:, start:stop], taps.across[:, start:stop], taps.weights[:, start:stop]
+    top, left = down.min(axis=1), across.min(axis=1)
+    rows, columns = down - top[:, None], across - left[:, None]
+    tall, wide = (rows.max(axis=1) + 1).tolist(), (columns.max(axis=1) + 1).tolist()
+    table = np.zeros((len(down), _DIRECT_TAPS, _DIRECT_TAPS), dtype=np.float32)
+    for tap in range(down.shape[1]):  # one tap at a time: two of a line may fall on the same cell
+        table[np.arange(len(down)), rows[:, tap], columns[:, tap]] += weights[:, tap]
+    return [cells[:t, :w] for cells, t, w in zip(table, tall, wide, strict=True)], top.tolist(), left.tolist()
+
+
+def along_torch(values: Tensor, taps: Lines) -> Tensor:
+    """`along` by gathering, tap by tap."""
     n, height, width = values.shape[:3]
     source = values.to(torch.float32)
     out = torch.zeros_like(source)
-    most = max(len(line.weights) for line in taps)
-    table = np.zeros((3, most, n))
-    for i, line in enumerate(taps):
-        table[:, : len(line.weights), i] = line.down, line.across, line.weights
-    steps = torch.from_numpy(table).to(values.device)
+    down, across, weights = (torch.from_numpy(part).to(values.device) for part in (taps.down, taps.across, taps.weights))
     image = torch.arange(n, device=values.device)[:, None, None]
     y, x = torch.arange(height, device=values.device), torch.arange(width, device=values.device)
-    for tap in range(most):
-        down, across = steps[0, tap].to(torch.int64), steps[1, tap].to(torch.int64)
-        rows = (y[None, :] + down[:, None]).clamp_(0, height - 1)[:, :, None]
-        columns = (x[None, :] + across[:, None]).clamp_(0, width - 1)[:, None, :]
-        weight = steps[2, tap].to(torch.float32).reshape(-1, *[1] * (values.dim() - 1))
+    for tap in range(taps.down.shape[1]):
+        rows = (y[None, :] + down[:, tap, None]).clamp_(0, height - 1)[:, :, None]
+        columns = (x[None, :] + across[:, tap, None]).clamp_(0, width - 1)[:, None, :]
+        weight = weights[:, tap].to(torch.float32).reshape(-1, *[1] * (values.dim() - 1))
         out += source[image, rows, columns] * weight
     return out
 
@@ -182,48 +209,50 @@ def bilinear(values: Tensor, rows: Tensor, columns: Tensor, *, half_sample: bool
     """Sample a batch at fractional positions.
 
     Args:
-        values: n x h x w x c, float32.
+        values: n x h x w x 3, uint8 or float32.
         rows: n x h x w, float32 row coordinates.
         columns: n x h x w, float32 column coordinates.
         half_sample: reflect about the outer edge of the border pixels (SciPy's "reflect") or else about their centres
             (OpenCV's BORDER_REFLECT_101).
 
     Returns:
-        n x h x w x c, float32.
+        n x h x w x 3, float32.
     """
-    n, height, width, channels = values.shape
+    n, height, width, _ = values.shape
     top, left = torch.floor(rows), torch.floor(columns)
-    below, right = (rows - top).unsqueeze(-1), (columns - left).unsqueeze(-1)
-    y, x = top.to(torch.int64), left.to(torch.int64)
-    start = (torch.arange(n, device=values.device) * (height * width))[:, None, None]
+    below, right = (rows - top).reshape(-1, 1), (columns - left).reshape(-1, 1)
+    y, x = top.to(torch.int32), left.to(torch.int32)
+    start = (torch.arange(n, device=values.device, dtype=torch.int32) * (height * width))[:, None, None]
     lines_up, lines_down = (start + _mirror(y + i, height, half_sample) * width for i in (0, 1))
     x_left, x_right = (_mirror(x + i, width, half_sample) for i in (0, 1))
-    flat = values.reshape(-1, channels)
+    # A fourth channel makes a pixel one number of 32 or 128 bits, which is gathered several times faster than three.
+    pixel = torch.int32 if values.dtype == torch.uint8 else torch.complex128
+    flat = torch.nn.functional.pad(values, (0, 1)).reshape(-1).view(pixel)
 
     def at(line: Tensor, column: Tensor) -> Tensor:
-        return flat.index_select(0, (line + column).reshape(-1)).reshape(values.shape)
+        return flat.index_select(0, (line + column).reshape(-1)).view(values.dtype).reshape(-1, 4).to(torch.float32)
 
     upper, lower = at(lines_up, x_left), at(lines_down, x_left)
-    upper += (at(lines_up, x_right) - upper) * right
-    lower += (at(lines_down, x_right) - lower) * right
-    return upper + (lower - upper) * below
+    upper += (at(lines_up, x_right) - upper).mul_(right)
+    lower += (at(lines_down, x_right) - lower).mul_(right)
+    upper += lower.sub_(upper).mul_(below)
+    return upper[:, :3].reshape(values.shape)
 
 
 def _mirror(index: Tensor, size: int, half_sample: bool) -> Tensor:
     """Indices outside 0..size-1 folded back by reflection."""
-    if half_sample:
-        folded = torch.remainder(index, 2 * size)
-        return torch.minimum(folded, 2 * size - 1 - folded)
-    period = max(2 * size - 2, 1)
-    folded = torch.remainder(index, period)
-    return torch.minimum(folded, period - folded)
+    period, last = (2 * size, 2 * size - 1) if half_sample else (2 * size - 2, 2 * size - 2)
+    if int(index.amin()) < -size or int(index.amax()) > last:
+        index = torch.remainder(index, period)
+    index = index.abs() if not half_sample else torch.where(index < 0, -1 - index, index)
+    return torch.minimum(index, last - index)
 
 
 @functools.lru_cache(maxsize=64)
 def _outside(size: int, radius: int, border: Border) -> Tensor:
     """Source positions of an axis padded by `radius` on both sides."""
     index = torch.arange(-radius, size + radius)
-    return index.clamp(0, size - 1) if border == "replicate" else _mirror(index, size, half_sample=False)
+    return index.clamp(0, size - 1) if border == "replicate" else _mirror(index, size, border == "reflect")
 
 
 @functools.lru_cache(maxsize=32)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.corruptions import filters
-from harness.corruptions.blur import enlarged, line
+from harness.corruptions.blur import enlarged, lines
 from harness.corruptions.draws import Draws
 from harness.corruptions.filters import to_bytes
 from harness.corruptions.recipe import Recipe
@@ -31,9 +31,8 @@ def snow(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     if published:
         flakes = flakes.to(torch.uint8).to(torch.float32)  # the layer goes to ImageMagick as an 8-bit PNG
     tall, wide = flakes.shape[1:]
-    angles = draws.angles(-135, -45)
-    taps = [line(int(radius), sigma, angle, tall, wide, cut=not published) for angle in angles]
-    layer = filters.lines(flakes.contiguous(), taps).round_()[:, :height, :width]
+    taps = lines(int(radius), sigma, draws.angles(-135, -45), tall, wide, cut=not published)
+    layer = filters.along(flakes.contiguous(), taps).round_()[:, :height, :width]
     values = images.to(torch.float32)
     grey = values[..., 0] * 0.299 + values[..., 1] * 0.587 + values[..., 2] * 0.114
     whitened = torch.maximum(values, grey.mul_(1.5).add_(127.5).unsqueeze(-1))
@@ -78,23 +77,25 @@ def plasma(n: int, side: int, decay: float, draws: Draws) -> Tensor:
         draws: side**2 - 1 uniform numbers an image, coarse scales first.
     """
     noise = draws.uniform(side * side - 1).mul(2).sub_(1).to(torch.float32)
-    height = torch.zeros(n, side, side, dtype=torch.float32, device=noise.device)
-    step, wobble, used = side, 100.0, 0
-    while step >= 2:
-        half, cells = step // 2, side // step
+    corners = torch.zeros(n, 1, 1, dtype=torch.float32, device=noise.device)
+    wobble, used = 100.0, 0
+    while corners.shape[1] < side:
+        cells = corners.shape[1]
         parts = noise[:, used : used + 3 * cells * cells].reshape(n, 3, cells, cells) * (wobble * wobble)
         used += 3 * cells * cells
-        corners = height[:, ::step, ::step]
+        finer = torch.empty(n, cells, 2, cells, 2, dtype=torch.float32, device=noise.device)
         rows = corners + corners.roll(-1, 1)
-        middle = (rows + rows.roll(-1, 2)) / 4 + parts[:, 0]
-        height[:, half::step, half::step] = middle
-        side_by_side = (middle + middle.roll(1, 1)) + (corners + corners.roll(-1, 2))
-        height[:, ::step, half::step] = side_by_side / 4 + parts[:, 1]
-        one_above_other = (middle + middle.roll(1, 2)) + rows
-        height[:, half::step, ::step] = one_above_other / 4 + parts[:, 2]
-        step, wobble = half, wobble / decay
-    height -= height.amin(dim=(1, 2), keepdim=True)
-    return height / height.amax(dim=(1, 2), keepdim=True)
+        middle = (rows + rows.roll(-1, 2)).div_(4).add_(parts[:, 0])
+        right = (middle + middle.roll(1, 1)).add_(corners + corners.roll(-1, 2)).div_(4)
+        below = (middle + middle.roll(1, 2)).add_(rows).div_(4)
+        finer[:, :, 0, :, 0], finer[:, :, 1, :, 1] = corners, middle
+        finer[:, :, 0, :, 1] = right.add_(parts[:, 1])
+        finer[:, :, 1, :, 0] = below.add_(parts[:, 2])
+        corners, wobble = finer.reshape(n, 2 * cells, 2 * cells), wobble / decay
+    flat = corners.reshape(n, -1)
+    flat -= flat.amin(dim=1, keepdim=True)
+    flat /= flat.amax(dim=1, keepdim=True)
+    return corners
 
 
 def brightness(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
