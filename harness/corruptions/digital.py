@@ -33,14 +33,15 @@ def saturate(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
     """
     scale, shift = recipe.row
     ratio, red = (table.to(images.device) for table in _saturated(scale, shift))
-    low = torch.minimum(torch.minimum(images[..., 0], images[..., 1]), images[..., 2])
-    high = torch.maximum(torch.maximum(images[..., 0], images[..., 1]), images[..., 2])
+    planes = filters.split(images)
+    low = torch.minimum(torch.minimum(planes[0], planes[1]), planes[2])
+    high = torch.maximum(torch.maximum(planes[0], planes[1]), planes[2])
     keys = ((high.to(torch.int32) << 8) + low).reshape(-1)
-    value = high.to(torch.float32).unsqueeze(-1)
-    values = value - (value - images) * ratio.index_select(0, keys).reshape(value.shape)
+    value = high.to(torch.float32)
+    values = value - (value - planes) * ratio.index_select(0, keys).reshape(value.shape)
     if shift > 0:
-        values[..., 1:] -= red.index_select(0, keys).reshape(value.shape)
-    return to_bytes(values)
+        values[1:] -= red.index_select(0, keys).reshape(value.shape)
+    return filters.join(to_bytes(values))
 
 
 @functools.lru_cache(maxsize=32)
@@ -143,10 +144,10 @@ def _through_jpeg(image: NDArray[np.uint8], quality: int, out: NDArray[np.uint8]
 def elastic_transform(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     """Positions displaced by smoothed noise; in the published sets after a random affine map."""
     height, width = images.shape[1:3]
-    values = images
+    values = filters.split(images).to(torch.float32)
     if recipe.style.published:
         alpha, sigma, shift = recipe.row
-        values = _affine(images, shift, draws)
+        values = _affine(values, shift, draws)
         reach, sigmas = 1.0, (sigma, sigma)
     else:
         (alpha,) = recipe.row
@@ -157,7 +158,7 @@ def elastic_transform(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     )
     rows = down.add_(torch.arange(height, device=images.device)[:, None])
     columns = across.add_(torch.arange(width, device=images.device))
-    return to_bytes(filters.bilinear(values, rows, columns, half_sample=True))
+    return filters.join(to_bytes(filters.bilinear(values, rows, columns, half_sample=True)))
 
 
 def _smooth(fields: Tensor, down: float, across: float) -> Tensor:
@@ -178,7 +179,7 @@ def _affine(values: Tensor, shift: float, draws: Draws) -> Tensor:
 
     Anchor points: the centre plus, plus-minus and minus a third of the side, as the published scripts have them.
     """
-    n, height, width, _ = values.shape
+    _, n, height, width = values.shape
     middle = np.array([height // 2, width // 2], dtype=np.float32)
     third = min(height, width) // 3
     anchors = np.stack([middle + third, middle + [third, -third], middle - third]).astype(np.float32)

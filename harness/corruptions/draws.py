@@ -40,7 +40,7 @@ class Draws(Protocol):
         ...
 
     def pairs(self, bound: int, count: int) -> tuple[Tensor, Tensor]:
-        """Two int64 tensors, n x count, of independent integers, uniform in [0, bound)."""
+        """Two integer tensors, n x count, of independent integers, uniform in [0, bound)."""
         ...
 
     def salt_and_pepper(self, shape: tuple[int, ...], amount: float) -> tuple[Tensor, Tensor]:
@@ -104,12 +104,13 @@ class EngineDraws:
         return [low + (high - low) * (word / 2**32) for word in raw]
 
     def pairs(self, bound: int, count: int) -> tuple[Tensor, Tensor]:
-        """Two integers in [0, bound) from one word: the joint index has a bias below bound**2 / 2**32."""
+        """Two integers in [0, bound), bound <= 8, from the upper 26 bits of one word: the bias is below 2**-20."""
         if self.device.type == "cpu":
-            joint = torch.from_numpy(rng.to_integer(self._host_words(count), bound * bound))
+            joint = torch.from_numpy(((self._host_words(count) >> np.uint32(6)) * np.uint32(bound * bound)).view(np.int32))
+            joint = (joint >> 26) & 0x3F
         else:
-            joint = (self._device_words(count) * (bound * bound)) >> 32
-        first = joint // bound
+            joint = ((self._device_words(count) >> 6) * (bound * bound)) >> 26
+        first = (joint * (65536 // bound + 1)) >> 16  # joint // bound, exact below 64
         return first, joint - first * bound
 
     def salt_and_pepper(self, shape: tuple[int, ...], amount: float) -> tuple[Tensor, Tensor]:

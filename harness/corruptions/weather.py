@@ -33,11 +33,11 @@ def snow(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     tall, wide = flakes.shape[1:]
     taps = lines(int(radius), sigma, draws.angles(-135, -45), tall, wide, cut=not published)
     layer = filters.along(flakes.contiguous(), taps).round_()[:, :height, :width]
-    values = images.to(torch.float32)
-    grey = values[..., 0] * 0.299 + values[..., 1] * 0.587 + values[..., 2] * 0.114
-    whitened = torch.maximum(values, grey.mul_(1.5).add_(127.5).unsqueeze(-1))
-    falling = (layer + layer.flip(1, 2)).unsqueeze(-1)
-    return to_bytes(values.mul_(weight).add_(whitened.mul_(1 - weight)).add_(falling))
+    values = filters.split(images).to(torch.float32)
+    grey = values[0] * 0.299 + values[1] * 0.587 + values[2] * 0.114
+    whitened = torch.maximum(values, grey.mul_(1.5).add_(127.5))
+    falling = layer + layer.flip(1, 2)
+    return filters.join(to_bytes(values.mul_(weight).add_(whitened.mul_(1 - weight)).add_(falling)))
 
 
 def frost(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
@@ -61,10 +61,10 @@ def fog(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     n, height, width, _ = images.shape
     side = 1 << (max(height, width) - 1).bit_length()
     haze = plasma(n, side, decay, draws)[:, :height, :width]
-    values = images.to(torch.float32)
-    top = values.reshape(n, -1).amax(dim=1)
-    scale = (top / (top + 255 * strength)).reshape(n, 1, 1, 1)
-    return to_bytes(values.add_(haze.mul(255 * strength).unsqueeze(-1)).mul_(scale))
+    values = filters.split(images).to(torch.float32)
+    top = images.reshape(n, -1).amax(dim=1).to(torch.float32)
+    scale = (top / (top + 255 * strength)).reshape(n, 1, 1)
+    return filters.join(to_bytes(values.add_(haze * (255 * strength)).mul_(scale)))
 
 
 def plasma(n: int, side: int, decay: float, draws: Draws) -> Tensor:
@@ -102,9 +102,10 @@ def brightness(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
     """The value of the HSV colour is raised by a constant; hue and saturation stay."""
     (shift,) = recipe.row
     table = _brighter(shift).to(images.device)
-    value = torch.maximum(torch.maximum(images[..., 0], images[..., 1]), images[..., 2])
-    keys = (value.to(torch.int32) << 8).unsqueeze(-1) + images
-    return table.index_select(0, keys.reshape(-1)).reshape(images.shape)
+    planes = filters.split(images)
+    value = torch.maximum(torch.maximum(planes[0], planes[1]), planes[2])
+    keys = (value.to(torch.int32) << 8) + planes
+    return filters.join(table.index_select(0, keys.reshape(-1)).reshape(planes.shape))
 
 
 @functools.lru_cache(maxsize=32)
