@@ -52,25 +52,30 @@ def _copied_from(n: int, height: int, width: int, delta: int, draws: Draws) -> T
     """
     rows, columns = height - 2 * delta, width - 2 * delta
     across, down = draws.pairs(2 * delta, rows * columns)
-    step = ((down - delta) * width + (across - delta)).reshape(n, rows, columns).flip(1, 2)
-    place = torch.arange(n * height * width, device=step.device).reshape(n, height, width)
+    step = (down - delta).mul_(width).add_(across).sub_(delta).reshape(n, rows, columns).flip(1, 2)
+    place, walked = (table.to(step.device) for table in _grid(n, height, width, delta))
     target = place.clone()
-    inside = slice(delta + 1, height - delta + 1), slice(delta + 1, width - delta + 1)
-    target[:, *inside] += step
+    target[:, delta + 1 : height - delta + 1, delta + 1 : width - delta + 1] += step
+    target = target.reshape(-1)
     if delta == 1:  # offsets are -1 and 0: nothing is copied from a pixel that was walked before
-        return target.reshape(-1)
-    walked = torch.zeros_like(place, dtype=torch.bool)
-    walked[:, *inside] = True
-    target, walked = target.reshape(-1), walked.reshape(-1)
-    chained = (target > place.reshape(-1)) & walked & walked.index_select(0, target)
-    open_ends = chained.nonzero()[:, 0]
-    while len(open_ends):
-        via = target.index_select(0, open_ends)
-        still = chained.index_select(0, via)
-        target[open_ends] = target.index_select(0, via)
-        chained[open_ends] = still
-        open_ends = open_ends[still]
-    return target
+        return target
+    flat = place.reshape(-1)
+    chained = (target > flat) & walked.index_select(0, target)
+    link = (target - flat).mul_(chained).add_(flat)  # where nothing chains on, a pixel points at itself
+    while True:
+        further = link.index_select(0, link)
+        if torch.equal(further, link):
+            return target.index_select(0, link)
+        link = further
+
+
+@functools.lru_cache(maxsize=8)
+def _grid(n: int, height: int, width: int, delta: int) -> tuple[Tensor, Tensor]:
+    """(flat positions over the batch, int32, n x height x width; which of them are walked, bool, flat)."""
+    place = torch.arange(n * height * width, dtype=torch.int32).reshape(n, height, width)
+    walked = torch.zeros(n, height, width, dtype=torch.bool)
+    walked[:, delta + 1 : height - delta + 1, delta + 1 : width - delta + 1] = True
+    return place, walked.reshape(-1)
 
 
 def defocus_blur(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:

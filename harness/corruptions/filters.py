@@ -264,7 +264,8 @@ def _mirror(index: Tensor, size: int, half_sample: bool) -> Tensor:
     period, last = (2 * size, 2 * size - 1) if half_sample else (2 * size - 2, 2 * size - 2)
     if int(index.amin()) < -size or int(index.amax()) > last:
         index = torch.remainder(index, period)
-    index = index.abs() if not half_sample else torch.where(index < 0, -1 - index, index)
+    # ~i = -1 - i folds about the outer edge of pixel 0, abs about its centre; the mirror image folds the far end.
+    index = torch.maximum(index, ~index) if half_sample else index.abs()
     return torch.minimum(index, last - index)
 
 
