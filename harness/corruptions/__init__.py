@@ -62,6 +62,4 @@ def corrupt(
         return reference.corrupt(images, name, severity, seed=seed, indices=places)
     from harness.corruptions import engine
 
-    return engine.corrupt(
-        images, name, severity, recipe=chosen.recipe(name, severity), seed=seed, indices=places
-    )
+    return engine.corrupt(images, name, severity, recipe=chosen.recipe(name, severity), seed=seed, indices=places)

@@ -80,7 +80,7 @@ def _pixelate_host(images: Tensor, tall: int, wide: int) -> Tensor:
     height, width = images.shape[1:3]
     small = np.empty((len(images), tall, wide, 3), dtype=np.uint8)
     for image, target in zip(images.numpy(), small, strict=True):
-        target[...] = Image.fromarray(image).resize((wide, tall), Image.Resampling.BOX)
+        target[...] = np.asarray(Image.fromarray(image).resize((wide, tall), Image.Resampling.BOX))
     rows, columns = _repeated(height, tall), _repeated(width, wide)
     return torch.from_numpy(small).index_select(1, rows).index_select(2, columns)
 
@@ -138,7 +138,8 @@ def _through_jpeg(image: NDArray[np.uint8], quality: int, out: NDArray[np.uint8]
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
     ]
     data: Any = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
-    cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB, dst=out)
+    decoded: Any = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=out)
 
 
 def elastic_transform(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
@@ -175,14 +176,14 @@ def _smooth(fields: Tensor, down: float, across: float) -> Tensor:
 
 
 def _affine(values: Tensor, shift: float, draws: Draws) -> Tensor:
-    """Map three anchor points of the centre square to points at most `shift` pixels away; linear, reflected at the edges.
+    """Map three anchor points to points at most `shift` pixels away; linear, reflected at the edges.
 
     Anchor points: the centre plus, plus-minus and minus a third of the side, as the published scripts have them.
     """
     _, n, height, width = values.shape
     middle = np.array([height // 2, width // 2], dtype=np.float32)
     third = min(height, width) // 3
-    anchors = np.stack([middle + third, middle + [third, -third], middle - third]).astype(np.float32)
+    anchors = np.stack([middle + third, middle + np.array([third, -third]), middle - third]).astype(np.float32)
     moved = draws.uniform(3, 2).cpu().numpy() * 2 - 1
     maps = np.empty((n, 2, 3), dtype=np.float32)
     for row, offsets in enumerate(moved):

@@ -106,7 +106,9 @@ class EngineDraws:
     def pairs(self, bound: int, count: int) -> tuple[Tensor, Tensor]:
         """Two integers in [0, bound), bound <= 8, from the upper 26 bits of one word: the bias is below 2**-20."""
         if self.device.type == "cpu":
-            joint = torch.from_numpy(((self._host_words(count) >> np.uint32(6)) * np.uint32(bound * bound)).view(np.int32))
+            joint = torch.from_numpy(
+                ((self._host_words(count) >> np.uint32(6)) * np.uint32(bound * bound)).view(np.int32)
+            )
             joint = (joint >> 26) & 0x3F
         else:
             joint = ((self._device_words(count) >> 6) * (bound * bound)) >> 26
@@ -119,7 +121,10 @@ class EngineDraws:
         count = math.prod(shape)
         if self.device.type == "cpu":
             raw = self._host_words(count)
-            hit, salt = torch.from_numpy(raw < np.uint32(2 * limit)), torch.from_numpy((raw & np.uint32(1)).view(np.int32))
+            hit, salt = (
+                torch.from_numpy(raw < np.uint32(2 * limit)),
+                torch.from_numpy((raw & np.uint32(1)).view(np.int32)),
+            )
             return hit.reshape(-1, *shape), salt.to(torch.bool).reshape(-1, *shape)
         words = self._device_words(count)
         return (words < 2 * limit).reshape(-1, *shape), (words & 1).to(torch.bool).reshape(-1, *shape)

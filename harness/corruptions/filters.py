@@ -41,7 +41,9 @@ def split(images: Tensor) -> Tensor:
     if not on_host(images):
         return images.permute(3, 0, 1, 2).contiguous()
     out = torch.empty(3, *images.shape[:3], dtype=images.dtype)
-    cv2.split(images.reshape(-1, images.shape[2], 3).numpy(), [plane.reshape(-1, plane.shape[2]) for plane in out.numpy()])
+    cv2.split(
+        images.reshape(-1, images.shape[2], 3).numpy(), [plane.reshape(-1, plane.shape[2]) for plane in out.numpy()]
+    )
     return out
 
 
@@ -218,7 +220,9 @@ def along_torch(values: Tensor, taps: Lines) -> Tensor:
     n, height, width = values.shape[:3]
     source = values.to(torch.float32)
     out = torch.zeros_like(source)
-    down, across, weights = (torch.from_numpy(part).to(values.device) for part in (taps.down, taps.across, taps.weights))
+    down, across, weights = (
+        torch.from_numpy(part).to(values.device) for part in (taps.down, taps.across, taps.weights)
+    )
     image = torch.arange(n, device=values.device)[:, None, None]
     y, x = torch.arange(height, device=values.device), torch.arange(width, device=values.device)
     for tap in range(taps.down.shape[1]):

@@ -157,9 +157,7 @@ def _wet(image: NDArray[np.uint8], drops: NDArray[np.float64], intensity: float)
     return np.minimum(values, 255).astype(np.uint8)
 
 
-def _muddy(
-    image: NDArray[np.uint8], drops: NDArray[np.float64], threshold: float, sigma: float
-) -> NDArray[np.uint8]:
+def _muddy(image: NDArray[np.uint8], drops: NDArray[np.float64], threshold: float, sigma: float) -> NDArray[np.uint8]:
     """Mud: opaque spots with soft edges."""
     kernel = filters.gaussian_kernel(sigma)
     spots = (drops > threshold).astype(np.float32)
