@@ -106,10 +106,8 @@ class EngineDraws:
     def pairs(self, bound: int, count: int) -> tuple[Tensor, Tensor]:
         """Two integers in [0, bound), bound <= 8, from the upper 26 bits of one word: the bias is below 2**-20."""
         if self.device.type == "cpu":
-            joint = torch.from_numpy(
-                ((self._host_words(count) >> np.uint32(6)) * np.uint32(bound * bound)).view(np.int32)
-            )
-            joint = (joint >> 26) & 0x3F
+            scaled = (self._host_words(count) >> np.uint32(6)) * np.uint32(bound * bound)
+            joint = torch.from_numpy((scaled >> np.uint32(26)).view(np.int32))
         else:
             joint = ((self._device_words(count) >> 6) * (bound * bound)) >> 26
         first = (joint * (65536 // bound + 1)) >> 16  # joint // bound, exact below 64
@@ -121,11 +119,8 @@ class EngineDraws:
         count = math.prod(shape)
         if self.device.type == "cpu":
             raw = self._host_words(count)
-            hit, salt = (
-                torch.from_numpy(raw < np.uint32(2 * limit)),
-                torch.from_numpy((raw & np.uint32(1)).view(np.int32)),
-            )
-            return hit.reshape(-1, *shape), salt.to(torch.bool).reshape(-1, *shape)
+            hit, salt = raw < np.uint32(2 * limit), (raw & np.uint32(1)).astype(np.bool_)
+            return torch.from_numpy(hit).reshape(-1, *shape), torch.from_numpy(salt).reshape(-1, *shape)
         words = self._device_words(count)
         return (words < 2 * limit).reshape(-1, *shape), (words & 1).to(torch.bool).reshape(-1, *shape)
 
@@ -154,7 +149,8 @@ def poisson_thresholds(photons: float) -> NDArray[np.int64]:
     means = photons * np.arange(256) / 255.0
     largest = int(np.ceil(pdtrik(1 - 2.0**-33, max(means[-1], 1e-3)))) + 1
     shares = pdtr(np.arange(largest + 1)[None, :], means[:, None])
-    return np.ceil(shares * 2.0**32).astype(np.int64)
+    thresholds: NDArray[np.int64] = np.ceil(shares * 2.0**32).astype(np.int64)
+    return thresholds
 
 
 _LOW = 22

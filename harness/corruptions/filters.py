@@ -37,7 +37,7 @@ def to_bytes(values: Tensor) -> Tensor:
 
 
 def split(images: Tensor) -> Tensor:
-    """n x h x w x 3 to its planes, 3 x n x h x w, contiguous: arithmetic per pixel runs on whole planes."""
+    """Images n x h x w x 3 to their planes, 3 x n x h x w, contiguous: arithmetic per pixel runs on whole planes."""
     if not on_host(images):
         return images.permute(3, 0, 1, 2).contiguous()
     out = torch.empty(3, *images.shape[:3], dtype=images.dtype)

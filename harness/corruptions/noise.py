@@ -14,14 +14,14 @@ from harness.corruptions.recipe import Recipe
 
 
 def gaussian_noise(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """x + sigma z, z standard normal per pixel and channel."""
+    """Add sigma z, z standard normal per pixel and channel."""
     (sigma,) = recipe.row
     values = draws.normal(*images.shape[1:])
     return to_bytes(values.mul_(255 * sigma).add_(images))
 
 
 def speckle_noise(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """x + x sigma z, z standard normal per pixel and channel."""
+    """Add x sigma z, z standard normal per pixel and channel."""
     (sigma,) = recipe.row
     values = draws.normal(*images.shape[1:])
     return to_bytes(values.mul_(sigma).mul_(images).add_(images))

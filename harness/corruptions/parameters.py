@@ -39,9 +39,9 @@ FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Names of the columns. Sigmas and radii are in pixels, noise scales and shifts in units of the full range 0..1.
 
-zoom_blur averages zoom factors `arange(1, stop, step)`; elastic_transform: alpha scales the displacement (pixels), sigma
-smooths it, affine is the largest shift of the three anchor points. The package derives sigma and the largest draw of its
-elastic_transform from the image's size, so its table holds alpha alone.
+zoom_blur averages zoom factors `arange(1, stop, step)`; elastic_transform: alpha scales the displacement (pixels),
+sigma smooths it, affine is the largest shift of the three anchor points. The package derives sigma and the largest draw
+of its elastic_transform from the image's size, so its table holds alpha alone.
 """
 
 IMAGENET_C: Table = MappingProxyType(

@@ -154,7 +154,8 @@ def _wet(image: NDArray[np.uint8], drops: NDArray[np.float64], intensity: float)
         return np.zeros_like(image)
     shine *= intensity / brightest
     values = image + shine[..., None] * _WATER
-    return np.minimum(values, 255).astype(np.uint8)
+    wet: NDArray[np.uint8] = np.minimum(values, 255).astype(np.uint8)
+    return wet
 
 
 def _muddy(image: NDArray[np.uint8], drops: NDArray[np.float64], threshold: float, sigma: float) -> NDArray[np.uint8]:
@@ -165,4 +166,5 @@ def _muddy(image: NDArray[np.uint8], drops: NDArray[np.float64], threshold: floa
     soft[soft < 0.8] = 0
     cover = soft[..., None]
     values = image * (1 - cover) + cover * _MUD
-    return np.clip(values, 0, 255).astype(np.uint8)
+    muddy: NDArray[np.uint8] = np.clip(values, 0, 255).astype(np.uint8)
+    return muddy
