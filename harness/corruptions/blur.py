@@ -34,14 +34,15 @@ def glass_blur(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     """
     sigma, delta, iterations = recipe.row[0], int(recipe.row[1]), int(recipe.row[2])
     n, height, width, _ = images.shape
-    values = to_bytes(filters.gaussian(images, sigma))
+    soften = filters.gaussian_exact if len(filters.gaussian_kernel(sigma)) <= 5 else filters.gaussian
+    values = to_bytes(soften(images, sigma))
     source: Tensor | None = None
     for _step in range(iterations):
         moved = _copied_from(n, height, width, delta, draws)
         source = moved if source is None else source.index_select(0, moved)
     if source is not None:
         values = filters.join(filters.pick(filters.split(values), source))
-    return to_bytes(filters.gaussian(values, sigma))
+    return to_bytes(soften(values, sigma))
 
 
 def _copied_from(n: int, height: int, width: int, delta: int, draws: Draws) -> Tensor:
