@@ -65,8 +65,20 @@ def _bytes(values: NDArray[Any]) -> Picture:
 
 
 def _motion_blur(image: Picture, row: Row, state: np.random.RandomState, _: Suite) -> Picture:
-    """ImageMagick's MotionBlurImage: a half-Gaussian line with edges replicated, rounded to 8 bits."""
-    return np.asarray(np.rint(_along(image, int(row[0]), row[1], state.uniform(-45, 45))).astype(np.uint8))
+    """ImageMagick's MotionBlurImage: a half-Gaussian line with edges replicated."""
+    return imagemagick_motion_blur(image, int(row[0]), row[1], state.uniform(-45, 45))
+
+
+def imagemagick_motion_blur(image: Picture, radius: int, sigma: float, angle: float) -> Picture:
+    """What ImageMagick 6.9 (16 bits a channel) makes of an 8-bit PNG: rounded to 16 bits, truncated to 8 on writing.
+
+    Args:
+        image: h x w (x 3), uint8.
+        radius: pixels.
+        sigma: pixels.
+        angle: degrees.
+    """
+    return np.asarray((np.rint(_along(image, radius, sigma, angle) * 257) // 257).astype(np.uint8))
 
 
 def _along(image: NDArray[Any], radius: int, sigma: float, angle: float) -> NDArray[np.float64]:
@@ -108,7 +120,7 @@ def _snow(image: Picture, row: Row, state: np.random.RandomState, _: Suite) -> P
     mean, std, factor, threshold, radius, sigma, weight = row
     flakes = _centre_zoom(state.normal(mean, std, image.shape[:2])[..., None], factor)[..., 0]
     flakes = (np.clip(np.where(flakes < threshold, 0, flakes), 0, 1) * 255).astype(np.uint8)
-    layer = np.rint(_along(flakes, int(radius), sigma, state.uniform(-135, -45)))[..., None] / 255
+    layer = imagemagick_motion_blur(flakes, int(radius), sigma, state.uniform(-135, -45))[..., None] / 255
     values = image.astype(np.float32) / 255
     grey = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
     values = weight * values + (1 - weight) * np.maximum(values, grey * 1.5 + 0.5)
@@ -142,7 +154,7 @@ def _elastic_transform(image: Picture, row: Row, state: np.random.RandomState, _
     alpha, sigma, shift = row
     height, width = image.shape[:2]
     middle, third = np.array([height // 2, width // 2]), min(height, width) // 3
-    anchors = np.array([middle + third, middle + [third, -third], middle - third], dtype=np.float32)
+    anchors = np.array([middle + third, middle + np.array([third, -third]), middle - third], dtype=np.float32)
     moved = anchors + state.uniform(-shift, shift, size=(3, 2)).astype(np.float32)
     forward = cv2.getAffineTransform(anchors, moved)
     values = image.astype(np.float32) / 255

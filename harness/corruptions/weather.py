@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.corruptions import filters
-from harness.corruptions.blur import enlarged, lines
+from harness.corruptions.blur import as_imagemagick, enlarged, lines
 from harness.corruptions.draws import Draws
 from harness.corruptions.filters import to_bytes
 from harness.corruptions.recipe import Recipe
@@ -32,7 +32,8 @@ def snow(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
         flakes = flakes.to(torch.uint8).to(torch.float32)  # the layer goes to ImageMagick as an 8-bit PNG
     tall, wide = flakes.shape[1:]
     taps = lines(int(radius), sigma, draws.angles(-135, -45), tall, wide, cut=not published)
-    layer = filters.along(flakes.contiguous(), taps).round_()[:, :height, :width]
+    layer = filters.along(flakes.contiguous(), taps)
+    layer = (as_imagemagick(layer) if published else layer.round_())[:, :height, :width]
     values = filters.split(images).to(torch.float32)
     grey = values[0] * 0.299 + values[1] * 0.587 + values[2] * 0.114
     whitened = torch.maximum(values, grey.mul_(1.5).add_(127.5))
