@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.corruptions import filters
 from harness.corruptions.draws import Draws
-from harness.corruptions.filters import on_host, to_bytes
+from harness.corruptions.filters import to_bytes
 from harness.corruptions.recipe import Recipe
 
 
@@ -68,12 +68,12 @@ def pixelate(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
     (factor,) = recipe.row
     height, width = images.shape[1:3]
     size = int(height * factor), int(width * factor)
-    if on_host(images):
-        return _pixelate_host(images, *size)
+    if filters.on_host(images):
+        return pixelate_host(images, *size)
     return pixelate_torch(images, *size)
 
 
-def _pixelate_host(images: Tensor, tall: int, wide: int) -> Tensor:
+def pixelate_host(images: Tensor, tall: int, wide: int) -> Tensor:
     """`pixelate` by Pillow."""
     from PIL import Image
 

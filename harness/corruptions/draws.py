@@ -68,6 +68,7 @@ class EngineDraws:
         self.purpose = f"corruption/{name}/{severity}"
         self.indices = indices
         self.device = device
+        self.on_host = device.type == "cpu"
         self.requests = 0
 
     def _host_words(self, count: int) -> rng.U32:
@@ -83,13 +84,13 @@ class EngineDraws:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal floats, float32, n x shape."""
-        if self.device.type == "cpu":
+        if self.on_host:
             return torch.from_numpy(rng.to_normal(self._host_words(math.prod(shape)))).reshape(-1, *shape)
         return rng_torch.to_normal(self._device_words(math.prod(shape))).reshape(-1, *shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform floats in [0, 1), float32, n x shape."""
-        if self.device.type == "cpu":
+        if self.on_host:
             return torch.from_numpy(rng.to_uniform(self._host_words(math.prod(shape)))).reshape(-1, *shape)
         return rng_torch.to_uniform(self._device_words(math.prod(shape))).reshape(-1, *shape)
 
@@ -105,7 +106,7 @@ class EngineDraws:
 
     def pairs(self, bound: int, count: int) -> tuple[Tensor, Tensor]:
         """Two integers in [0, bound), bound <= 8, from the upper 26 bits of one word: the bias is below 2**-20."""
-        if self.device.type == "cpu":
+        if self.on_host:
             scaled = (self._host_words(count) >> np.uint32(6)) * np.uint32(bound * bound)
             joint = torch.from_numpy((scaled >> np.uint32(26)).view(np.int32))
         else:
@@ -117,7 +118,7 @@ class EngineDraws:
         """(hit, salt) from one word: its upper 31 bits decide the hit, the lowest the colour."""
         limit = round(amount * 2**31)
         count = math.prod(shape)
-        if self.device.type == "cpu":
+        if self.on_host:
             raw = self._host_words(count)
             hit, salt = raw < np.uint32(2 * limit), (raw & np.uint32(1)).astype(np.bool_)
             return torch.from_numpy(hit).reshape(-1, *shape), torch.from_numpy(salt).reshape(-1, *shape)
@@ -127,7 +128,7 @@ class EngineDraws:
     def poisson(self, images: Tensor, photons: float) -> Tensor:
         """Counts by exact inversion of the distribution function on 32-bit words (Devroye 1986, III.2)."""
         levels = images.reshape(images.shape[0], -1)
-        if self.device.type == "cpu":
+        if self.on_host:
             counts = poisson_counts(levels.numpy(), self._host_words(levels.shape[1]), photons)
             return torch.from_numpy(counts).reshape(images.shape)
         table = torch.from_numpy(poisson_thresholds(photons)).to(self.device)
@@ -142,14 +143,14 @@ class EngineDraws:
 def poisson_thresholds(photons: float) -> NDArray[np.int64]:
     """Thresholds T, 256 x (largest count + 1): the count for grey level v and word w is the number of T[v, k] <= w.
 
-    T[v, k] = P(count <= k) in units of 2**-32, rounded up. A count ends where its probability falls below 2**-33.
+    So the count is the quantile at the middle of the word's cell, (w + 1/2) / 2**32.
     """
     from scipy.special import pdtr, pdtrik
 
     means = photons * np.arange(256) / 255.0
     largest = int(np.ceil(pdtrik(1 - 2.0**-33, max(means[-1], 1e-3)))) + 1
     shares = pdtr(np.arange(largest + 1)[None, :], means[:, None])
-    thresholds: NDArray[np.int64] = np.ceil(shares * 2.0**32).astype(np.int64)
+    thresholds: NDArray[np.int64] = np.ceil(shares * 2.0**32 - 0.5).astype(np.int64)
     return thresholds
 
 

@@ -131,7 +131,7 @@ def _frost(image: Picture, row: Row, state: np.random.RandomState, suite: Suite)
     """A crop of one of five photographs, resized bilinearly by the suite's factor."""
     texture: Any = cv2.imread(str(folder() / FILES[int(state.randint(5))]))
     scale = suite.style.frost_scale
-    if scale != 1:
+    if scale is not None and scale != 1:
         texture = cv2.resize(texture, (0, 0), fx=scale, fy=scale)
     height, width = image.shape[:2]
     top = int(state.randint(0, texture.shape[0] - height))
@@ -157,7 +157,7 @@ def _elastic_transform(image: Picture, row: Row, state: np.random.RandomState, _
     anchors = np.array([middle + third, middle + np.array([third, -third]), middle - third], dtype=np.float32)
     moved = anchors + state.uniform(-shift, shift, size=(3, 2)).astype(np.float32)
     forward = cv2.getAffineTransform(anchors, moved)
-    values = image.astype(np.float32) / 255
+    values: Any = image.astype(np.float32) / 255
     values = cv2.warpAffine(values, forward, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     across, down = (
         gaussian_filter(state.uniform(-1, 1, (height, width)), sigma, mode="reflect", truncate=3) * alpha
