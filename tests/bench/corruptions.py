@@ -1,0 +1,142 @@
+"""Speed of the corruption engine against the reference package, in one process: `python -m tests.bench.corruptions`.
+
+One thread against one thread, all five severities, the package through our adapter. The two run in turns, round after
+round, so that a busy machine slows both; the ratio of a corruption is the median over rounds, its interval the 2.5 and
+97.5 % points of a bootstrap over rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.corruptions import SUITES, corrupt, reference
+from harness.corruptions.fidelity import photographs
+from harness.corruptions.suites import SEVERITIES
+
+Times = NDArray[np.float64]
+NAMES = SUITES.get("imagecorruptions").names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Milliseconds per image, mean over severities; rounds x corruptions."""
+
+    side: int
+    ours: Times
+    package: Times
+
+    def columns(self, names: tuple[str, ...]) -> tuple[Times, Times]:
+        """(ours, package) summed over some corruptions, one value a round."""
+        places = [NAMES.index(name) for name in names]
+        return self.ours[:, places].sum(axis=1), self.package[:, places].sum(axis=1)
+
+    def ratio(self, names: tuple[str, ...]) -> tuple[float, float, float]:
+        """(ratio, low, high): how many times faster the engine does these corruptions."""
+        ours, package = self.columns(names)
+        generator = np.random.Generator(np.random.PCG64(0))
+        picks = generator.integers(0, len(ours), (2000, len(ours)))
+        ratios = np.median(package[picks] / ours[picks], axis=1)
+        return float(np.median(package / ours)), *(float(edge) for edge in np.quantile(ratios, [0.025, 0.975]))
+
+
+@contextlib.contextmanager
+def cached_textures() -> Iterator[None]:
+    """Let the package keep its decoded frost photographs, for the comparison that leaves reading them out."""
+    module: Any = reference.load()
+    kept: dict[str, Any] = {}
+
+    class Keeping:
+        """OpenCV with an `imread` that reads a file once."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(cv2, name)
+
+        def imread(self, path: str) -> Any:
+            """The decoded file."""
+            if path not in kept:
+                kept[path] = cv2.imread(path)
+            return kept[path]
+
+    before, module.cv2 = module.cv2, Keeping()
+    try:
+        yield
+    finally:
+        module.cv2 = before
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Processor seconds of this thread: a neighbour's load counts less than on the clock."""
+    start = time.thread_time()
+    work()
+    return time.thread_time() - start
+
+
+def measure(side: int, *, rounds: int, ours: int, package: int, slow: int) -> Speed:
+    """Time all corruptions.
+
+    Args:
+        side: of the images.
+        rounds: repetitions.
+        ours: images a call of the engine.
+        package: images a call of the package.
+        slow: the same for glass blur.
+    """
+    images = photographs(side, ours)
+    mine, theirs = np.zeros((rounds, len(NAMES))), np.zeros((rounds, len(NAMES)))
+    for name in NAMES:  # tables, textures and code paths are warm before the first round
+        for severity in SEVERITIES:
+            corrupt(images, name, severity, suite="imagecorruptions")
+    for step in range(rounds):
+        for column, name in enumerate(NAMES):
+            count = slow if name == "glass_blur" else package
+            for severity in SEVERITIES:
+                mine[step, column] += timed(lambda n=name, s=severity: corrupt(images, n, s, suite="imagecorruptions"))
+                few = images[:count]
+                theirs[step, column] += (
+                    timed(lambda n=name, s=severity, x=few: corrupt(x, n, s, suite="imagecorruptions-reference"))
+                    / count
+                )
+    scale = 1000 / len(SEVERITIES)
+    return Speed(side=side, ours=mine / len(images) * scale, package=theirs * scale)
+
+
+def report(speed: Speed, *, cached: bool) -> None:
+    """Print the table."""
+    kind = "frost textures cached in the package" if cached else "package as it is"
+    print(f"\n{speed.side}x{speed.side}, {kind}: processor ms per image, mean over severities")  # noqa: T201 - a report
+    groups = [(name, (name,)) for name in NAMES]
+    groups += [("all 19", NAMES), ("all but glass blur", tuple(name for name in NAMES if name != "glass_blur"))]
+    for label, names in groups:
+        ours, package = speed.columns(names)
+        ratio, low, high = speed.ratio(names)
+        print(  # noqa: T201 - a report
+            f"{label:20s} ours {np.median(ours):8.4f}  package {np.median(package):9.3f}  "
+            f"ratio {ratio:7.2f} [{low:.2f}, {high:.2f}]"
+        )
+
+
+def main() -> None:
+    """Both sizes, with and without cached textures in the package."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    for side, sizes in ((32, {"ours": 64, "package": 8, "slow": 2}), (224, {"ours": 8, "package": 2, "slow": 1})):
+        report(measure(side, rounds=rounds if side == 32 else min(rounds, 3), **sizes), cached=False)
+        with cached_textures():
+            report(measure(side, rounds=rounds if side == 32 else 2, **sizes), cached=True)
+
+
+if __name__ == "__main__":
+    main()
