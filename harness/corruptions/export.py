@@ -1,8 +1,8 @@
 """Write a suite to disk in the published layouts, resumable after a crash at any point.
 
 `npy`: CIFAR-10-C's, one `NAME.npy` of (5 n) x h x w x 3 uint8, severity by severity, and `labels.npy`. `folder`:
-ImageNet-C's, `NAME/SEVERITY/CLASS/IMAGE.JPEG`, JPEG quality 85 as published (the files are lossy: a published ImageNet-C
-number includes that compression, an in-memory number does not).
+ImageNet-C's, `NAME/SEVERITY/CLASS/IMAGE.JPEG`, JPEG quality 85 as published (the files are lossy: a published
+ImageNet-C number includes that compression, an in-memory number does not).
 
 Since an image depends on its index alone, an interrupted export goes on where the files end. `manifest.json` says what
 is being written; a folder that holds another export is refused.
@@ -224,8 +224,10 @@ def _export_folder(job: _Job) -> None:
             before = (place * len(SEVERITIES) + severity - 1) * job.count
             for low, high in job.steps(0):
                 paths = [_image_path(job, name, severity, index) for index in range(low, high)]
-                if not all(path.exists() for path in paths):
-                    for path, image in zip(paths, job.corrupted(name, severity, low, high), strict=True):
+                missing = [row for row, path in enumerate(paths) if not path.exists()]
+                if missing:
+                    images = job.corrupted(name, severity, low, high)
+                    for path, image in ((paths[row], images[row]) for row in missing):
                         path.parent.mkdir(parents=True, exist_ok=True)
                         buffer = io.BytesIO()
                         Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)

@@ -1,5 +1,7 @@
-"""Published corruption and shift sets as data sets: CIFAR-10-C and CIFAR-100-C arrays, ImageNet-C-like folders, and
-image folders with a subset of the classes (ImageNet-A, -R, -Sketch, -V2, CIFAR-10.1).
+"""Published corruption and shift sets as data sets.
+
+CIFAR-10-C and CIFAR-100-C arrays, ImageNet-C-like folders, and image folders with a subset of the classes (ImageNet-A,
+-R, -Sketch, -V2, CIFAR-10.1).
 
 A cell (corruption, severity) of a published set is a data set of its own, with its own fingerprint; `source` says that
 its images come from published files, so that a board can tell them from regenerated or in-memory ones.
@@ -18,6 +20,7 @@ from PIL import Image
 
 from harness.data.base import Dataset
 from harness.data.image_file import FORMATS, MAX_SIDE, SUFFIXES, read_bytes, show
+from harness.data.order import round_robin
 from harness.digest import canonical_json, digest_arrays
 from harness.errors import DataError, InvalidArgument
 
@@ -198,26 +201,29 @@ def open_picture_folder(
             raise DataError(f"{show(folder / item)}: no images")
         files += found
         labels += [position[item]] * len(found)
+    by_class = np.array(labels, dtype=np.int64)
+    order = round_robin(by_class)
     return PictureFolder(
-        name=name or folder.name, classes=tuple(classes), labels=np.array(labels, dtype=np.int64), files=tuple(files),
+        name=name or folder.name,
+        classes=tuple(classes),
+        labels=by_class[order],
+        files=tuple(files[place] for place in order.tolist()),
         side=side,
-    )  # fmt: skip
+    )
 
 
 def _square(path: Path, side: int) -> ImagesU8:
     """One image file as side x side x 3."""
     try:
         with Image.open(io.BytesIO(read_bytes(path)), formats=FORMATS) as opened:
-            if max(opened.size) > MAX_SIDE:
-                raise DataError(f"image {show(path)}: larger than {MAX_SIDE} pixels a side")
-            picture = opened.convert("RGB")
-    except DataError:
-        raise
+            width, height = opened.size
+            picture = opened.convert("RGB") if max(width, height) <= MAX_SIDE else None
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"image {show(path)}: unreadable or truncated ({type(error).__name__})") from None
-    if picture.size == (side, side):
+    if picture is None:
+        raise DataError(f"image {show(path)}: larger than {MAX_SIDE} pixels a side")
+    if (width, height) == (side, side):
         return np.asarray(picture)
-    width, height = picture.size
     short = round(side * 256 / 224)
     scale = short / min(width, height)
     resized = picture.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
