@@ -182,18 +182,19 @@ def _poisson_guide(photons: float) -> NDArray[np.uint32]:
 
 def poisson_counts(levels: NDArray[np.uint8], raw: rng.U32, photons: float) -> NDArray[np.int32]:
     """Poisson counts for grey levels and words of one shape, n x m; see `poisson_thresholds`."""
-    keys = levels.astype(np.intp)
+    values, words = levels.reshape(-1), raw.reshape(-1)
+    keys = values.astype(np.intp)
     keys <<= 32 - _LOW
-    keys += raw >> np.uint32(_LOW)
+    keys += words >> np.uint32(_LOW)
     entries = _poisson_guide(photons).take(keys)
     counts = (entries >> np.uint32(_LOW)).view(np.int32)
-    slow = np.nonzero(counts == _SLOW)
+    slow = np.flatnonzero(counts == _SLOW)
     entries &= _MASK
-    counts -= (raw & _MASK) < entries
-    if len(slow[0]):
+    counts -= (words & _MASK) < entries
+    if len(slow):
         thresholds = poisson_thresholds(photons)
         flat = (thresholds + (np.arange(256, dtype=np.int64) << 33)[:, None]).reshape(-1)
-        rows: NDArray[Any] = levels[slow].astype(np.int64)
-        found = np.searchsorted(flat, (rows << 33) + raw[slow].astype(np.int64), side="right")
+        rows: NDArray[Any] = values[slow].astype(np.int64)
+        found = np.searchsorted(flat, (rows << 33) + words[slow].astype(np.int64), side="right")
         counts[slow] = found - rows * thresholds.shape[1]
-    return counts
+    return counts.reshape(raw.shape)

@@ -55,6 +55,9 @@ ON_HOST = frozenset({"jpeg_compression", "spatter"})
 HOST_PIXELS = 1 << 15
 DEVICE_PIXELS = 1 << 24
 
+LEAST_IMAGES: Mapping[str, int] = MappingProxyType({"zoom_blur": 4})
+"""Images a chunk at least: a sparse product runs along the images, and one or two do not fill a vector."""
+
 
 def corrupt(
     images: ImagesU8, name: str, severity: int, *, recipe: Recipe, seed: int, indices: NDArray[np.int64]
@@ -89,15 +92,15 @@ def corrupt_tensor(
     """
     out = torch.empty_like(images)
     kernel = KERNELS[name]
-    for part in _chunks(images):
+    for part in _chunks(images, LEAST_IMAGES.get(name, 1)):
         draws = EngineDraws(seed, name, severity, indices[part], images.device)
         out[part] = kernel(images[part], recipe, draws)
     return out
 
 
-def _chunks(images: Tensor) -> Iterator[slice]:
-    """Slices of the batch that hold some pixels each, at least one image."""
+def _chunks(images: Tensor, least: int) -> Iterator[slice]:
+    """Slices of the batch that hold some pixels each, at least `least` images."""
     budget = HOST_PIXELS if images.device.type == "cpu" else DEVICE_PIXELS
-    count = max(1, budget // (images.shape[1] * images.shape[2]))
+    count = max(least, budget // (images.shape[1] * images.shape[2]))
     for start in range(0, len(images), count):
         yield slice(start, min(start + count, len(images)))

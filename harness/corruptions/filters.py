@@ -228,9 +228,10 @@ def _segment(taps: Lines, start: int) -> tuple[list[NDArray[np.float32]], list[i
     top, left = down.min(axis=1), across.min(axis=1)
     rows, columns = down - top[:, None], across - left[:, None]
     tall, wide = (rows.max(axis=1) + 1).tolist(), (columns.max(axis=1) + 1).tolist()
-    table = np.zeros((len(down), _DIRECT_TAPS, _DIRECT_TAPS), dtype=np.float32)
-    for tap in range(down.shape[1]):  # one tap at a time: two of a line may fall on the same cell
-        table[np.arange(len(down)), rows[:, tap], columns[:, tap]] += weights[:, tap]
+    side = _DIRECT_TAPS
+    cells_of = (np.arange(len(down))[:, None] * side + rows) * side + columns  # two taps may fall on the same cell
+    flat = np.bincount(cells_of.ravel(), weights.ravel(), minlength=len(down) * side * side)
+    table = flat.astype(np.float32).reshape(-1, side, side)
     return [cells[:t, :w] for cells, t, w in zip(table, tall, wide, strict=True)], top.tolist(), left.tolist()
 
 

@@ -84,15 +84,15 @@ def plasma(n: int, side: int, decay: float, draws: Draws) -> Tensor:
         cells = corners.shape[1]
         parts = noise[:, used : used + 3 * cells * cells].reshape(n, 3, cells, cells) * (wobble * wobble)
         used += 3 * cells * cells
-        finer = torch.empty(n, cells, 2, cells, 2, dtype=torch.float32, device=noise.device)
         rows = corners + corners.roll(-1, 1)
         middle = (rows + rows.roll(-1, 2)).div_(4).add_(parts[:, 0])
         right = (middle + middle.roll(1, 1)).add_(corners + corners.roll(-1, 2)).div_(4)
         below = (middle + middle.roll(1, 2)).add_(rows).div_(4)
-        finer[:, :, 0, :, 0], finer[:, :, 1, :, 1] = corners, middle
-        finer[:, :, 0, :, 1] = right.add_(parts[:, 1])
-        finer[:, :, 1, :, 0] = below.add_(parts[:, 2])
-        corners, wobble = finer.reshape(n, 2 * cells, 2 * cells), wobble / decay
+        right.add_(parts[:, 1])
+        below.add_(parts[:, 2])
+        even, odd = torch.stack((corners, right), dim=3), torch.stack((below, middle), dim=3)
+        corners = torch.stack((even, odd), dim=2).reshape(n, 2 * cells, 2 * cells)
+        wobble /= decay
     flat = corners.reshape(n, -1)
     flat -= flat.amin(dim=1, keepdim=True)
     flat /= flat.amax(dim=1, keepdim=True)
@@ -129,43 +129,42 @@ def spatter(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     noise = draws.normal(height, width).to("cpu", torch.float64).mul_(std).add_(mean)
     liquid = filters.gaussian(noise, sigma).numpy()
     liquid[liquid < threshold] = 0
-    host = images.cpu().numpy()
-    out = np.empty_like(host)
-    for image, drops, target in zip(host, liquid, out, strict=True):
-        target[...] = _muddy(image, drops, threshold, intensity) if is_mud else _wet(image, drops, intensity)
-    return torch.from_numpy(out).to(images.device)
+    cover = np.empty(liquid.shape, dtype=np.float32)
+    for drops, target in zip(liquid, cover, strict=True):
+        target[...] = _mud(drops, threshold, intensity) if is_mud else _water(drops, intensity)
+    share = torch.from_numpy(cover).to(images.device)
+    values = filters.split(images).to(torch.float32)
+    if is_mud:
+        values.mul_(1 - share)
+    for plane, colour in zip(values, _MUD if is_mud else _WATER, strict=True):
+        plane.add_(share * colour)
+    return filters.join(to_bytes(values.nan_to_num_(nan=0.0)))
 
 
 _SLOPE = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
-_WATER = np.array([175, 238, 238], dtype=np.float32)  # pale turquoise
-_MUD = np.array([63, 42, 20], dtype=np.float32)  # brown
+_WATER = (175.0, 238.0, 238.0)  # pale turquoise
+_MUD = (63.0, 42.0, 20.0)  # brown
 
 
-def _wet(image: NDArray[np.uint8], drops: NDArray[np.float64], intensity: float) -> NDArray[np.uint8]:
-    """Water: drops lit from one side, brightest at the edges."""
+def _water(drops: NDArray[np.float64], intensity: float) -> NDArray[np.float32]:
+    """Share of the water's colour that is added: drops lit from one side, brightest at the edges."""
     liquid = (drops * 255).astype(np.uint8)
     distance: Any = cv2.distanceTransform(255 - cv2.Canny(liquid, 50, 150), cv2.DIST_L2, 5)
     distance = cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8)
     light = cv2.filter2D(cv2.equalizeHist(distance), cv2.CV_8U, _SLOPE)
-    shine = liquid * cv2.blur(light, (3, 3)).astype(np.float32)
-    brightest = shine.max()
-    if brightest == 0:
-        # No drop fell. The published code divides 0 by 0 here and casts the NaNs to 0: a black image. Kept, since it
-        # belongs to what was published (it happens with the package's parameters on small images).
-        return np.zeros_like(image)
-    shine *= intensity / brightest
-    values = image + shine[..., None] * _WATER
-    wet: NDArray[np.uint8] = np.minimum(values, 255).astype(np.uint8)
-    return wet
+    shine: NDArray[np.float32] = liquid.astype(np.float32) * cv2.blur(light, (3, 3)).astype(np.float32)
+    brightest = float(shine.max())
+    # Where no drop fell the published code divides 0 by 0 and casts the NaNs to 0: a black image. Kept, since it is
+    # part of what was published (it happens with the package's parameters on small images).
+    shine *= intensity / brightest if brightest > 0 else np.nan
+    return shine
 
 
-def _muddy(image: NDArray[np.uint8], drops: NDArray[np.float64], threshold: float, sigma: float) -> NDArray[np.uint8]:
-    """Mud: opaque spots with soft edges."""
+def _mud(drops: NDArray[np.float64], threshold: float, sigma: float) -> NDArray[np.float32]:
+    """Share of the image that mud covers: opaque spots with soft edges."""
     kernel = filters.gaussian_kernel(sigma)
     spots = (drops > threshold).astype(np.float32)
     soft: Any = cv2.sepFilter2D(spots, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
     soft[soft < 0.8] = 0
-    cover = soft[..., None]
-    values = image * (1 - cover) + cover * _MUD
-    muddy: NDArray[np.uint8] = np.clip(values, 0, 255).astype(np.uint8)
-    return muddy
+    covered: NDArray[np.float32] = soft
+    return covered
