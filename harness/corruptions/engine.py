@@ -55,8 +55,11 @@ ON_HOST = frozenset({"jpeg_compression", "spatter"})
 HOST_PIXELS = 1 << 15
 DEVICE_PIXELS = 1 << 24
 
-LEAST_IMAGES: Mapping[str, int] = MappingProxyType({"zoom_blur": 4})
-"""Images a chunk at least: a sparse product runs along the images, and one or two do not fill a vector."""
+LEAST_IMAGES: Mapping[str, int] = MappingProxyType(
+    dict.fromkeys(("fog", "motion_blur", "snow", "spatter", "zoom_blur"), 4)
+)
+"""Images a chunk at least, whatever their size: for kernels of many small steps, and for the sparse product of
+zoom_blur, which runs along the images."""
 
 
 def corrupt(

@@ -33,7 +33,10 @@ transforms (for float32 images; from 50 on for others, which is why the sources 
 
 def to_bytes(values: Tensor) -> Tensor:
     """Floats in the scale 0..255 to uint8: clipped, then truncated as the published scripts do. Overwrites `values`."""
-    return values.clamp_(0, 255).to(torch.uint8)
+    values.clamp_(0, 255)
+    if on_host(values):  # NumPy's cast is four times faster than torch's
+        return torch.from_numpy(values.numpy().astype(np.uint8))
+    return values.to(torch.uint8)
 
 
 def split(images: Tensor) -> Tensor:

@@ -31,7 +31,8 @@ def impulse_noise(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     """Each value is replaced with probability `amount`, by 255 or 0 with equal chances (scikit-image's "s&p")."""
     (amount,) = recipe.row
     hit, salt = draws.salt_and_pepper(tuple(images.shape[1:]), amount)
-    return torch.where(hit, salt.to(torch.uint8).mul_(255), images)
+    colour, mask = salt.to(torch.uint8).mul_(255), hit.to(torch.uint8).mul_(255)
+    return (images ^ colour).bitwise_and_(mask).bitwise_xor_(images)  # colour where hit, image elsewhere
 
 
 def shot_noise(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:

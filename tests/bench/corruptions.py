@@ -133,7 +133,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    for side, sizes in ((32, {"ours": 64, "package": 8, "slow": 2}), (224, {"ours": 8, "package": 2, "slow": 1})):
+    for side, sizes in ((32, {"ours": 256, "package": 8, "slow": 2}), (224, {"ours": 16, "package": 2, "slow": 1})):
         report(measure(side, rounds=rounds if side == 32 else min(rounds, 3), **sizes), cached=False)
         with cached_textures():
             report(measure(side, rounds=rounds if side == 32 else 2, **sizes), cached=True)

@@ -30,10 +30,10 @@ def test_speed_at_32() -> None:
     """One thread against one thread: the grid, and the grid without glass blur and with cached textures."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    speed = bench.measure(32, rounds=3, ours=64, package=4, slow=1)
+    speed = bench.measure(32, rounds=3, ours=256, package=4, slow=1)
     bench.report(speed, cached=False)
     with bench.cached_textures():
-        cached = bench.measure(32, rounds=3, ours=64, package=4, slow=1)
+        cached = bench.measure(32, rounds=3, ours=256, package=4, slow=1)
     bench.report(cached, cached=True)
     assert speed.ratio(bench.NAMES)[0] >= 20
     assert cached.ratio(tuple(name for name in bench.NAMES if name != "glass_blur"))[0] >= 8
@@ -47,7 +47,7 @@ def test_speed_at_224() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with bench.cached_textures():
-        cached = bench.measure(224, rounds=2, ours=8, package=1, slow=1)
+        cached = bench.measure(224, rounds=2, ours=16, package=1, slow=1)
     bench.report(cached, cached=True)
     assert cached.ratio(bench.NAMES)[0] >= 20
     assert cached.ratio(tuple(name for name in bench.NAMES if name != "glass_blur"))[0] >= 5
