@@ -272,10 +272,9 @@ def bilinear(planes: Tensor, rows: Tensor, columns: Tensor, *, half_sample: bool
     _, n, height, width = planes.shape
     top, left = torch.floor(rows), torch.floor(columns)
     below, right = rows - top, columns - left
-    y, x = top.to(torch.int32), left.to(torch.int32)
     start = (torch.arange(n, device=planes.device, dtype=torch.int32) * (height * width))[:, None, None]
-    up, down = (_mirror(y + i, height, half_sample).mul_(width).add_(start) for i in (0, 1))
-    before, after = (_mirror(x + i, width, half_sample) for i in (0, 1))
+    up, down = (line.mul_(width).add_(start) for line in _neighbours(top, height, half_sample))
+    before, after = _neighbours(left, width, half_sample)
     corners = [(line + column).reshape(-1) for line in (up, down) for column in (before, after)]
     out = torch.empty_like(planes)
     for plane, target in zip(planes, out, strict=True):
@@ -286,14 +285,31 @@ def bilinear(planes: Tensor, rows: Tensor, columns: Tensor, *, half_sample: bool
     return out
 
 
+def _neighbours(floor: Tensor, size: int, half_sample: bool) -> tuple[Tensor, Tensor]:
+    """The pixels below and above whole-numbered coordinates, int32, folded back into 0..size-1."""
+    index = floor.to(torch.int32)
+    low, high = (int(edge) for edge in torch.aminmax(index))
+    if low >= -size and high < 2 * size - 1:  # nearly always: a table is faster than arithmetic
+        table = _folded(size, half_sample).to(index.device)
+        index += size
+        first, second = table.index_select(0, index.reshape(-1)), table[1:].index_select(0, index.reshape(-1))
+        return first.reshape(index.shape), second.reshape(index.shape)
+    return _mirror(index, size, half_sample), _mirror(index + 1, size, half_sample)
+
+
+@functools.lru_cache(maxsize=64)
+def _folded(size: int, half_sample: bool) -> Tensor:
+    """`_mirror` of the indices -size..2 size - 1, int32."""
+    return _mirror(torch.arange(-size, 2 * size), size, half_sample).to(torch.int32)
+
+
 def _mirror(index: Tensor, size: int, half_sample: bool) -> Tensor:
     """Indices outside 0..size-1 folded back by reflection."""
-    period, last = (2 * size, 2 * size - 1) if half_sample else (2 * size - 2, 2 * size - 2)
-    if int(index.amin()) < -size or int(index.amax()) > last:
-        index = torch.remainder(index, period)
-    # ~i = -1 - i folds about the outer edge of pixel 0, abs about its centre; the mirror image folds the far end.
-    index = torch.maximum(index, ~index) if half_sample else index.abs()
-    return torch.minimum(index, last - index)
+    if half_sample:
+        folded = torch.remainder(index, 2 * size)
+        return torch.minimum(folded, 2 * size - 1 - folded)
+    folded = torch.remainder(index, 2 * size - 2)
+    return torch.minimum(folded, 2 * size - 2 - folded)
 
 
 @functools.lru_cache(maxsize=64)
