@@ -12,6 +12,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,26 @@ def report(speed: Speed, *, cached: bool) -> None:
         )
 
 
+def scaling(side: int, count: int) -> float:
+    """Wall time of the grid in one thread over that in two threads, each with half of the images."""
+    images = photographs(side, count)
+    half = count // 2
+
+    def grid(part: ImagesU8) -> None:
+        for name in NAMES:
+            for severity in SEVERITIES:
+                corrupt(part, name, severity, suite="imagecorruptions")
+
+    grid(images)
+    start = time.perf_counter()
+    grid(images)
+    alone = time.perf_counter() - start
+    with ThreadPoolExecutor(2) as pool:
+        start = time.perf_counter()
+        list(pool.map(grid, (images[:half], images[half:])))
+    return alone / (time.perf_counter() - start)
+
+
 def main() -> None:
     """Both sizes, with and without cached textures in the package."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -137,6 +158,7 @@ def main() -> None:
         report(measure(side, rounds=rounds if side == 32 else min(rounds, 3), **sizes), cached=False)
         with cached_textures():
             report(measure(side, rounds=rounds if side == 32 else 2, **sizes), cached=True)
+        sys.stdout.write(f"two threads: {scaling(side, sizes['ours']):.2f} times one thread\n")
 
 
 if __name__ == "__main__":
