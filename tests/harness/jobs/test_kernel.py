@@ -42,7 +42,7 @@ batch = 8
 [[evaluations]]
 id = "fog"
 kind = "corruptions"
-suite = "imagecorruptions"
+suite = "imagecorruptions-reference"
 corruptions = ["fog", "impulse_noise", "glass_blur"]
 severities = [4]
 images = 12
