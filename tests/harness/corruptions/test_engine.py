@@ -113,7 +113,7 @@ def test_the_number_of_threads_does_not_matter(name: str, photos: ImagesU8) -> N
                 torch.set_num_threads(threads)
                 cv2.setNumThreads(threads)
                 results.append(corrupt(images, name, 1, suite=suite))
-            np.testing.assert_array_equal(*results)
+            np.testing.assert_array_equal(results[0], results[1])
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
