@@ -171,7 +171,7 @@ def _zoom_host(images: Tensor, stop: float, step: float, centred: bool) -> Tenso
     """`zoom_blur` as one sparse matrix for all images of the batch: the layers share many of their taps."""
     n, height, width, _ = images.shape
     operator = zoom_operator(height, width, stop, step, centred)
-    pixels = images.permute(1, 2, 0, 3).to(torch.float32).contiguous().reshape(height * width, 3 * n)
+    pixels = images.permute(1, 2, 0, 3).contiguous().to(torch.float32).reshape(height * width, 3 * n)
     blurred = to_bytes(torch.from_numpy(operator @ pixels.numpy()))
     return blurred.reshape(height, width, n, 3).permute(2, 0, 1, 3).contiguous()
 

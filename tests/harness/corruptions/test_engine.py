@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -95,3 +97,23 @@ def test_frost_refuses_images_larger_than_its_textures() -> None:
     large = np.zeros((1, 300, 300, 3), dtype=np.uint8)
     with pytest.raises(InvalidArgument, match="smallest frost texture"):
         corrupt(large, "frost", 1, suite="cifar-10-c@any")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_number_of_threads_does_not_matter(name: str, photos: ImagesU8) -> None:
+    """One thread or two, in torch and in OpenCV: the same bytes; elastic also where it multiplies matrices."""
+    cases = [("cifar-10-c", photos)]
+    if name == "elastic_transform":
+        cases.append(("imagenet-c", np.tile(photos[:1], (1, 7, 7, 1))))
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        for suite, images in cases:
+            results = []
+            for threads in (1, 2):
+                torch.set_num_threads(threads)
+                cv2.setNumThreads(threads)
+                results.append(corrupt(images, name, 1, suite=suite))
+            np.testing.assert_array_equal(results[0], results[1])
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
