@@ -82,6 +82,7 @@ class ColumnModel(BaseModel):
     eps: str | None
     attack: str | None
     images: int | None
+    source: Annotated[str | None, Field(description="where corrupted images come from")]
 
 
 class Envelope(BaseModel):
