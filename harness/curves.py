@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from harness.metrics.intervals import mean_interval, wilson
 from harness.spec import CorruptionSpec, DataRef, perturbation_from_identity
 from harness.storage.queries import Reader
 from harness.storage.records import StoredEvaluation
+from harness.target import PUBLISHED, REGENERATED, CellRef, Target
 from harness.types import Json
 
 Fingerprint: TypeAlias = tuple[tuple[str, int], ...]
@@ -141,9 +142,11 @@ def corruption_curves(store: Reader, model_name: str) -> tuple[CorruptionGrid, .
         UnknownName: the store has no such model.
     """
     evaluations = store.evaluations(model=model_name)
+    targets = [target for item in store.datasets() if (target := store.target(item.ref)).cells]
     clean = {item.data.digest: item.digest for item in evaluations if item.kind == "clean"}
+    clean |= {target.data.digest: clean.get(target.clean.digest, "") for target in targets}
     grids = []
-    for (suite_name, _, data_digest, seed), members in reversed(_grouped(evaluations).items()):
+    for (suite_name, _, data_digest, seed), members in reversed(_grouped(evaluations, targets).items()):
         suite = SUITES.get(suite_name)
         newest = _newest(members)
         stored = store.verdicts([item.digest for _, item in newest] + [clean.get(data_digest, "")])
@@ -195,17 +198,40 @@ def grids_to_dict(model_name: str, grids: Iterable[CorruptionGrid]) -> Json:
 _Member: TypeAlias = tuple[CorruptionSpec, StoredEvaluation]
 
 
-def _grouped(evaluations: Iterable[StoredEvaluation]) -> dict[tuple[str, str, str, int], list[_Member]]:
-    """(suite, component, data set digest, seed) -> evaluations of registered suites and corruptions."""
+def _grouped(
+    evaluations: Iterable[StoredEvaluation], targets: Iterable[Target]
+) -> dict[tuple[str, str, str, int], list[_Member]]:
+    """(suite, component, data set digest, seed) -> evaluations of registered suites and corruptions.
+
+    Cells of corrupted files are clean evaluations of a data set of their own; their component is where they come from.
+    """
+    files: dict[
+        str, list[tuple[Target, CellRef]]
+    ] = {}  # cells may hold the same images: grey has no colour to saturate
+    for target in targets:
+        for cell in target.cells:
+            files.setdefault(cell.data.digest, []).append((target, cell))
     groups: dict[tuple[str, str, str, int], list[_Member]] = {}
     for item in evaluations:
-        if item.kind != "corruption":
-            continue
         spec = perturbation_from_identity(item.perturbation)
-        if isinstance(spec, CorruptionSpec) and spec.suite in SUITES and spec.name in SUITES.get(spec.suite).names:
-            key = (spec.suite, _component(spec.version)[0], item.data.digest, spec.seed)
-            groups.setdefault(key, []).append((spec, item))
+        members: list[_Member] = [(spec, item)] if isinstance(spec, CorruptionSpec) else []
+        if item.kind == "clean":
+            members = [
+                (_file_spec(target, cell), replace(item, data=target.data))
+                for target, cell in files.get(item.data.digest, ())
+            ]
+        for found, member in members:
+            if found.suite in SUITES and found.name in SUITES.get(found.suite).names:
+                key = (found.suite, _component(found.version)[0], member.data.digest, found.seed)
+                groups.setdefault(key, []).append((found, member))
     return groups
+
+
+def _file_spec(target: Target, cell: CellRef) -> CorruptionSpec:
+    """What a cell of corrupted files would be called, had its images been made in memory."""
+    return CorruptionSpec(
+        suite=target.suite, name=cell.corruption, severity=cell.severity, seed=0, version=target.source
+    )
 
 
 def _component(version: str) -> tuple[str, int]:
@@ -242,7 +268,9 @@ def _grid(
         suite=suite.name,
         component=_component(specs[0].version)[0],
         versions=tuple(sorted({spec.version for spec in specs})),
-        current=all(spec.version in (suite.version(spec.name), REFERENCE_VERSION) for spec in specs),
+        current=all(
+            spec.version in (suite.version(spec.name), REFERENCE_VERSION, PUBLISHED, REGENERATED) for spec in specs
+        ),
         seed=seed,
         dataset=data.name,
         split=data.split,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import DbOption, JsonOption
-from harness.cli.output import emit, emit_json, emit_table, say
+from harness.cli.output import console, emit, emit_json, emit_table, say
 
 if TYPE_CHECKING:
     from harness.curves import CorruptionGrid
@@ -104,6 +104,11 @@ def _print_table(board: Board) -> None:
     from harness.formats import to_rows
 
     table = to_rows(board)
+    out = console()
+    widths = [max(map(len, column)) + 3 for column in zip(table.headers, *table.rows, strict=True)]
+    if out.is_terminal and sum(widths) > out.width:
+        table = to_rows(board, intervals=False)
+        say("the intervals need a wider window; --format csv or markdown has them")
     own = f" on {board.dataset}"
     emit(f"{board.title} ({board.benchmark}@{board.version}{own}), ranked by {board.ranked_by}; intervals are 95 %")
     emit_table(table.headers, table.rows, right=[at for at, right in enumerate(table.right) if right])
