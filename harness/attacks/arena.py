@@ -56,6 +56,8 @@ class Arena:
         seed: of all draws.
         batch: the batch size as the caller asked for it, or None.
         verdicts: what is known so far.
+        order: n x K, classes by their clean logits, largest first.
+        repeats: passes whose mean logits decide a proposal; more than one for randomised models.
         evidence: flag -> what was seen.
     """
 
@@ -70,11 +72,17 @@ class Arena:
     seed: int
     batch: int | None
     verdicts: Verdicts
+    order: torch.Tensor
+    repeats: int = 1
     evidence: dict[str, str] = field(default_factory=dict)
 
     def standing(self) -> torch.Tensor:
         """Positions of the images that are still right, ascending."""
         return self.verdicts.correct.nonzero().squeeze(1)
+
+    def target(self, rows: torch.Tensor, runs: torch.Tensor) -> torch.Tensor:
+        """The class to aim at in a run: the first run takes the best wrong class of the clean logits, and so on."""
+        return self.order[rows, runs + 1]
 
     def count(self, rows: torch.Tensor, *, forwards: int = 0, backwards: int = 0) -> None:
         """Charge passes to the images at positions `rows` (a position may occur more than once)."""
@@ -115,8 +123,11 @@ class Arena:
         """
         images, labels = self.images[rows], self.labels[rows]
         tensor = enforce(candidates.detach().float(), images, self.norm, self.eps)
-        self.count(rows, forwards=1)
+        self.count(rows, forwards=self.repeats)
         logits = self.verify.logits(tensor)
+        for _ in range(self.repeats - 1):
+            logits = logits + self.verify.logits(tensor)
+        logits = logits / self.repeats
         held = logits.argmax(dim=1) != labels
         if bool(held.any()):
             state, kept = self.verdicts, rows[held]
@@ -174,6 +185,7 @@ def enter(
         expected = f"integers below {logits.shape[1]}, the number of the model's classes"
         raise InvalidArgument("labels", int(labels.max()), expected)
     correct = logits.argmax(dim=1) == labels
+    order = logits.argsort(dim=1, descending=True, stable=True)
     n = len(images)
     verdicts = Verdicts(
         adversarial=images.clone(),
@@ -186,7 +198,7 @@ def enter(
         forwards=np.ones(n, dtype=np.int64),
         backwards=np.zeros(n, dtype=np.int64),
     )
-    return Arena(model, verify, verify, images, labels, indices, norm, eps, seed, batch, verdicts)
+    return Arena(model, verify, verify, images, labels, indices, norm, eps, seed, batch, verdicts, order)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 
@@ -36,7 +37,7 @@ _add(
         version="1",
         norms=NORMS,
         options=MappingProxyType({"loss": _LOSS, "top": _TOP}),
-        target="harness.attacks.fgsm:run",
+        target="harness.attacks.ensemble:run_fgsm",
         summary="one step of length eps along the gradient",
         source="Goodfellow et al., ICLR 2015, arXiv 1412.6572",
     )
@@ -56,9 +57,108 @@ _add(
                 "top": _TOP,
             }
         ),
-        target="harness.attacks.pgd:run",
+        target="harness.attacks.ensemble:run_pgd",
         summary="projected gradient ascent",
         source="Madry et al., ICLR 2018, arXiv 1706.06083",
+    )
+)
+_STEPS = Option(default=100, low=1, high=100_000, help="gradient steps of a run")
+_RESTARTS = Option(default=1, low=1, high=10_000, help="runs, each from its own random point")
+_TARGETS = Option(default=9, low=1, high=100_000, help="classes aimed at, at most all wrong ones")
+_EOT = Option(default=1, low=1, high=10_000, help="gradients averaged at every point, for randomised models")
+_APGD_SOURCE = "Croce and Hein, ICML 2020, arXiv 2003.01690; L1: ICML 2021, arXiv 2103.01208"
+_FAB_SOURCE = "Croce and Hein, ICML 2020, arXiv 1907.02044"
+
+for _loss, _words in (("ce", "cross-entropy"), ("dlr", "difference of logits ratio")):
+    _add(
+        Attack(
+            name=f"apgd-{_loss}",
+            version="1",
+            norms=NORMS,
+            options=MappingProxyType({"steps": _STEPS, "restarts": _RESTARTS, "eot": _EOT}),
+            target=f"harness.attacks.ensemble:run_apgd_{_loss}",
+            summary=f"Auto-PGD on the {_words}",
+            source=_APGD_SOURCE,
+        )
+    )
+_add(
+    Attack(
+        name="apgd-t",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType({"steps": _STEPS, "targets": _TARGETS, "eot": _EOT}),
+        target="harness.attacks.ensemble:run_apgd_t",
+        summary="Auto-PGD on the targeted difference of logits ratio, target by target",
+        source=_APGD_SOURCE,
+    )
+)
+_add(
+    Attack(
+        name="fab-t",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType({"steps": _STEPS, "targets": _TARGETS}),
+        target="harness.attacks.ensemble:run_fab_t",
+        summary="fast adaptive boundary attack, target by target",
+        source=_FAB_SOURCE,
+    )
+)
+_add(
+    Attack(
+        name="fab",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType({"steps": _STEPS, "restarts": replace(_RESTARTS, default=5)}),
+        target="harness.attacks.ensemble:run_fab",
+        summary="fast adaptive boundary attack to the nearest class; a backward pass for every class",
+        source=_FAB_SOURCE,
+    )
+)
+_add(
+    Attack(
+        name="square",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType(
+            {
+                "queries": Option(default=5000, low=1, high=30_000, help="windows tried in a run"),
+                "restarts": _RESTARTS,
+            }
+        ),
+        target="harness.attacks.ensemble:run_square",
+        summary="random search with square windows; black box",
+        source="Andriushchenko et al., ECCV 2020, arXiv 1912.00049",
+    )
+)
+_add(
+    Attack(
+        name="autoattack",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType(
+            {
+                "version": Option(
+                    default="standard", choices=("standard", "plus", "rand", "custom"), help="which ensemble"
+                ),
+                "attacks": Option(
+                    default="apgd-ce,apgd-t,fab-t,square", help="members, with commas (version custom only)"
+                ),
+            }
+        ),
+        target="harness.attacks.ensemble:run_autoattack",
+        summary="the field's standard ensemble: APGD-CE, APGD-T, FAB-T, Square",
+        source=_APGD_SOURCE,
+    )
+)
+_add(
+    Attack(
+        name="worst_of",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType({"attacks": Option(default="pgd,apgd-t", help="members, with commas")}),
+        target="harness.attacks.ensemble:run_worst_of",
+        summary="broken if any of the named attacks breaks it",
+        source="this package",
     )
 )
 _add(

@@ -1,0 +1,168 @@
+"""Fast adaptive boundary attack (Croce and Hein, ICML 2020, arXiv 1907.02044), one row an image.
+
+It walks to the boundary that the linearised model shows, staying near the image, steps back once it is across, and so
+finds short adversarial perturbations. Targeted: the boundary to one class; untargeted: the nearest of all.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from harness.attacks.arena import Arena
+from harness.attacks.draws import random_start
+from harness.attacks.engine import Stage, State
+from harness.attacks.hyperplanes import to_hyperplane
+from harness.attacks.projections import column, size
+
+ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
+"""Largest pull towards the image, overshoot across the boundary, share of the way kept on the step back."""
+
+
+def lead(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Logit of the target minus that of the label, n."""
+    return (logits.gather(1, targets.unsqueeze(1)) - logits.gather(1, labels.unsqueeze(1))).squeeze(1)
+
+
+class FastBoundary(Stage):
+    """FAB-T: one run a target, in the order of the clean logits.
+
+    Args:
+        arena: where it runs.
+        name: what `broken_by` says.
+        steps: iterations of a run.
+        targets: runs an image gets.
+        shortest: do not stop at eps but go on looking for shorter perturbations, kept in `distances`.
+    """
+
+    def __init__(self, arena: Arena, *, name: str, steps: int, targets: int, shortest: bool = False) -> None:
+        super().__init__(arena)
+        self.name, self.steps, self.runs = name, steps, targets
+        self.distances = torch.full((len(arena.images),), torch.inf, device=arena.images.device) if shortest else None
+
+    def start(self, rows: torch.Tensor, runs: torch.Tensor) -> State:
+        """At the image itself."""
+        images = self.arena.images[rows]
+        nothing = torch.zeros(len(rows), dtype=torch.bool, device=images.device)
+        return {
+            "image": images,
+            "label": self.arena.labels[rows],
+            "target": self.arena.target(rows, runs),
+            "adv": images.clone(),
+            "candidate": images.clone(),
+            "gradient": torch.zeros_like(images),
+            "lead": torch.zeros(len(rows), device=images.device),
+            "known": nothing.clone(),
+            "guess": nothing.clone(),
+            "hit": nothing.clone(),
+            "done": nothing.clone(),
+        }
+
+    def step(self, state: State) -> None:
+        """Linearise where that is not known yet, move, look, step back where the boundary was crossed."""
+        unknown = (~state["known"]).nonzero().squeeze(1)
+        if len(unknown):
+            _, state["lead"][unknown], state["gradient"][unknown] = self._linearise(state, state["adv"], unknown)
+        there = self._moved(state)
+        logits = self._look(state, there)
+        across = logits.argmax(dim=1) != state["label"]
+        way = there - state["image"]
+        distance = size(way, self.arena.norm)
+        state["candidate"] = there
+        state["adv"] = torch.where(column(across, there), state["image"] + BETA * way, there)
+        # where nothing was crossed, the next iteration starts from the point that was just looked at
+        state["known"] = state["guess"] & ~across
+        state["guess"] = ~across
+        state["done"] = state["step"] >= self.steps - 1
+        if self.distances is None:
+            state["hit"] = across & (distance <= self.arena.eps * (1.0 + 1e-6))
+        else:
+            found = (across & state["alive"]).nonzero().squeeze(1)
+            rows = state["position"][found]
+            self.distances[rows] = torch.minimum(self.distances[rows], distance[found])
+
+    def _linearise(
+        self, state: State, points: torch.Tensor, where: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits, lead of the target over the label and its gradient, for the rows at `where`."""
+        labels, targets = state["label"][where], state["target"][where]
+        return self.gradient(state, points[where], lead, labels, targets, where=where)
+
+    def _look(self, state: State, there: torch.Tensor) -> torch.Tensor:
+        """Logits of the new points.
+
+        Rows that did not get across last time are expected not to now either and are looked at with their gradient,
+        which saves the next iteration its forward pass.
+        """
+        parts: list[tuple[torch.Tensor, torch.Tensor]] = []
+        guess = state["guess"].nonzero().squeeze(1)
+        rest = (~state["guess"]).nonzero().squeeze(1)
+        if len(guess):
+            logits, state["lead"][guess], state["gradient"][guess] = self._linearise(state, there, guess)
+            parts.append((guess, logits))
+        if len(rest):
+            parts.append((rest, self.logits(state, there[rest], rest)))
+        result = torch.empty(len(there), parts[0][1].shape[1], device=there.device)
+        for where, logits in parts:
+            result[where] = logits
+        return result
+
+    def _moved(self, state: State) -> torch.Tensor:
+        """Algorithm 1: between the projections of the current point and of the image, overshooting a little."""
+        image, adv = state["image"].flatten(1), state["adv"].flatten(1)
+        slope = state["gradient"].flatten(1)
+        # the hyperplane is where the linearised lead is zero
+        gap_here = state["lead"]
+        gap_image = gap_here + (slope * (image - adv)).sum(dim=1)
+        moves = to_hyperplane(
+            torch.cat([adv, image]), torch.cat([slope, slope]), torch.cat([gap_here, gap_image]), self.arena.norm
+        )
+        here, home = moves.chunk(2)
+        far = size(moves, self.arena.norm).clamp_min(1e-8).unsqueeze(1)
+        far_here, far_home = far.chunk(2)
+        pull = (far_here / (far_here + far_home)).clamp(0.0, ALPHA_MAX)
+        there = (adv + ETA * here) * (1.0 - pull) + (image + ETA * home) * pull
+        return there.clamp_(0.0, 1.0).reshape(state["image"].shape)
+
+
+class UntargetedBoundary(FastBoundary):
+    """FAB: at every iteration the nearest of all linearised boundaries; restarts begin at random points of half eps.
+
+    Args:
+        arena: where it runs.
+        name: what `broken_by` says; it also names the draws.
+        steps: iterations of a run.
+        restarts: runs an image gets.
+    """
+
+    def __init__(self, arena: Arena, *, name: str, steps: int, restarts: int) -> None:
+        super().__init__(arena, name=name, steps=steps, targets=restarts)
+
+    def start(self, rows: torch.Tensor, runs: torch.Tensor) -> State:
+        """The first run at the image, the others at random."""
+        return super().start(rows, torch.zeros_like(runs)) | {"adv": self._first_point(rows, runs)}
+
+    def _first_point(self, rows: torch.Tensor, runs: torch.Tensor) -> torch.Tensor:
+        """Half of a random point of the ball."""
+        images = self.arena.images[rows]
+        point = random_start(self.arena, f"attack/{self.name}", rows, runs)
+        return torch.where(column(runs > 0, images), images + 0.5 * (point - images), images)
+
+    def _linearise(
+        self, state: State, points: torch.Tensor, where: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As before, with the boundary that is nearest in the arena's norm: one backward pass for each other class."""
+        labels = state["label"][where]
+        logits = self.logits(state, points[where], where)
+        near = torch.full((len(where),), torch.inf, device=points.device)
+        best_lead, best_slope = torch.zeros_like(near), torch.zeros_like(points[where])
+        for shift in range(1, logits.shape[1]):
+            targets = (labels + shift) % logits.shape[1]
+            _, ahead, slope = self.gradient(state, points[where], lead, labels, targets, where=where)
+            dual = {"Linf": slope.flatten(1).abs().sum(1), "L1": slope.flatten(1).abs().amax(1)}
+            length = dual.get(self.arena.norm, size(slope, "L2"))
+            distance = ahead.abs() / (length + 1e-12)
+            closer = distance < near
+            near = torch.where(closer, distance, near)
+            best_lead = torch.where(closer, ahead, best_lead)
+            best_slope = torch.where(column(closer, slope), slope, best_slope)
+        return logits, best_lead, best_slope
