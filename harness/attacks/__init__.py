@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.attacks.base import Attack, AttackResult
+from harness.attacks.base import Attack, AttackResult, Numerics
 from harness.attacks.catalogue import ATTACKS
 from harness.spec import Scalar
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from harness.types import Classifier
 
-__all__ = ["ATTACKS", "Attack", "AttackResult", "run_attack"]
+__all__ = ["ATTACKS", "Attack", "AttackResult", "Numerics", "run_attack"]
 
 
 def run_attack(
@@ -30,6 +30,7 @@ def run_attack(
     indices: NDArray[np.int64] | torch.Tensor | list[int] | None = None,
     batch_size: int | None = None,
     fixed_batch: int | None = None,
+    numerics: Numerics | None = None,
     **options: Scalar,
 ) -> AttackResult:
     """Attack `model` on labelled images inside the ball of radius `eps`, and judge what the attack proposes.
@@ -50,6 +51,8 @@ def run_attack(
         batch_size: rows of a physical batch, rounded up to a multiple of 16; outcomes do not depend on it
             (for "autoattack:reference" it is the batch cut, taken as given, and they do).
         fixed_batch: run every batch at exactly this size, for models that fail `harness.attacks.physical.probe`.
+        numerics: how the search computes; default folded batch norm and channels-last memory in float32. Every verdict
+            is that of the model as given, in float32.
         **options: of the attack; see its `options` table.
 
     Returns:
@@ -73,5 +76,6 @@ def run_attack(
         indices=indices,
         batch_size=batch_size,
         fixed_batch=fixed_batch,
+        numerics=numerics or Numerics(),
         options=options,
     )

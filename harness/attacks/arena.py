@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from harness.attacks import losses
-from harness.attacks.base import CLEAN, Attack, AttackResult
+from harness.attacks.base import CLEAN, Attack, AttackResult, Numerics
 from harness.attacks.checked import check_images, check_indices, check_labels
 from harness.attacks.physical import DEFAULT_BATCH, Loss, Passes, check_batch
 from harness.attacks.projections import enforce, size
+from harness.attacks.speed import prepare
 from harness.errors import InvalidArgument
 from harness.rng import stream_key
 from harness.spec import Scalar, parse_eps
@@ -57,6 +58,7 @@ class Arena:
         batch: the batch size as the caller asked for it, or None.
         verdicts: what is known so far.
         order: n x K, classes by their clean logits, largest first.
+        numerics: how `search` computes.
         repeats: passes whose mean logits decide a proposal; more than one for randomised models.
         evidence: flag -> what was seen.
     """
@@ -73,8 +75,16 @@ class Arena:
     batch: int | None
     verdicts: Verdicts
     order: torch.Tensor
+    numerics: Numerics = field(default_factory=lambda: Numerics(fold=False, channels_last=False))
     repeats: int = 1
     evidence: dict[str, str] = field(default_factory=dict)
+
+    def speed_up(self, numerics: Numerics) -> None:
+        """Search with a faster form of the model; what it finds is judged by the model as given."""
+        form = prepare(self.model, self.images, numerics)
+        self.search = Passes(form, batch_size=self.verify.batch_size, fixed_batch=self.verify.fixed_batch)
+        self.search.classes = self.verify.classes
+        self.numerics = numerics
 
     def standing(self) -> torch.Tensor:
         """Positions of the images that are still right, ascending."""
@@ -233,6 +243,7 @@ def attack_images(
     indices: NDArray[np.int64] | torch.Tensor | list[int] | None,
     batch_size: int | None,
     fixed_batch: int | None,
+    numerics: Numerics,
     options: Mapping[str, Scalar],
 ) -> AttackResult:
     """What `harness.attacks.run_attack` does, once torch is there; see its documentation."""
@@ -260,5 +271,7 @@ def attack_images(
         if was_training:
             arena.flag("train_mode", "the model came in training mode and was evaluated in eval mode")
         if len(arena.standing()):
+            if attack.per_image:
+                arena.speed_up(numerics)
             attack.load()(arena, complete)
         return arena.result()

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.attacks.options import Option, complete
 from harness.errors import InvalidArgument
-from harness.spec import Scalar, as_norm
+from harness.spec import Precision, Scalar, as_norm
 from harness.types import Norm
 
 if TYPE_CHECKING:
@@ -69,6 +69,21 @@ class Attack:
         return cast(
             "Callable[[Arena, Mapping[str, Scalar]], None]", getattr(importlib.import_module(module), attribute)
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numerics:
+    """How the search computes; provenance, not identity, except for `precision`.
+
+    Attributes:
+        fold: fold batch norm into the convolution before it, where that computes the same function.
+        channels_last: NHWC memory.
+        precision: of the search's passes.
+    """
+
+    fold: bool = True
+    channels_last: bool = True
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,11 @@ import torch
 from harness.attacks.arena import Arena
 from harness.attacks.physical import Loss, round_up
 
+PATIENCE = 5
+"""Steps between two proposals for the same image."""
+
 State = dict[str, torch.Tensor]
-"""Tensors with one row a slot. The engine sets position, run, step and alive; `Stage.step` hit, done and candidate."""
+"""One row a slot. The engine sets position, run, step, retry and alive; `Stage.step` hit, done and candidate."""
 
 
 class Stage(ABC):
@@ -94,7 +97,7 @@ def _open(stage: Stage, first: Iterable[int], slots: int) -> State:
     run = torch.zeros(slots, dtype=torch.int64, device=device)
     state = stage.start(position, run)
     state["position"], state["run"] = position, run
-    state["step"] = torch.zeros_like(run)
+    state["step"], state["retry"] = torch.zeros_like(run), torch.zeros_like(run)
     state["alive"] = torch.arange(slots, device=device) < used
     return state
 
@@ -102,8 +105,11 @@ def _open(stage: Stage, first: Iterable[int], slots: int) -> State:
 def _judge(stage: Stage, state: State) -> torch.Tensor:
     """Propose what the step found; bool a row: broken."""
     broken = torch.zeros_like(state["alive"])
-    found = (state["hit"] & state["alive"]).nonzero().squeeze(1)
+    # what the search thinks is broken and the judge refused is looked at again a few steps later, or at the run's end
+    due = (state["step"] >= state["retry"]) | state["done"]
+    found = (state["hit"] & state["alive"] & due).nonzero().squeeze(1)
     if len(found):
+        state["retry"][found] = state["step"][found] + PATIENCE
         broken[found] = stage.arena.propose(
             state["position"][found],
             state["candidate"][found],
@@ -132,7 +138,8 @@ def _refill(stage: Stage, state: State, again: torch.Tensor, vacant: torch.Tenso
     device = state["position"].device
     where, position, run = (torch.tensor(items, device=device) for items in (slots, positions, runs))
     fresh = stage.start(position, run)
-    fresh["position"], fresh["run"], fresh["step"] = position, run, torch.zeros_like(run)
+    fresh["position"], fresh["run"] = position, run
+    fresh["step"], fresh["retry"] = torch.zeros_like(run), torch.zeros_like(run)
     for name, values in fresh.items():
         state[name][where] = values
 

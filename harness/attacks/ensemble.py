@@ -6,6 +6,7 @@ An ensemble runs its members one after the other, cheap ones first, each on the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from harness.attacks.apgd import auto_pgd
 from harness.attacks.arena import Arena
@@ -21,6 +22,9 @@ Options = Mapping[str, Scalar]
 
 TARGETS = 9
 """Targets of AutoAttack's targeted members, at most."""
+
+FINISH_STEPS, FINISH_TARGETS = 20, 3
+"""Of the float32 search that follows one in low precision."""
 
 EOT = 20
 """Gradients averaged, and predictions averaged to judge, by the version for randomised models."""
@@ -133,17 +137,27 @@ def run_members(arena: Arena, plan: Mapping[str, Options]) -> None:
             break
         run_stage(MEMBERS[name](arena, options), rows)
         fallen[name] = len(rows) - len(arena.standing())
+    if arena.numerics.precision != "float32":
+        finish(arena)
     taken, n = fallen.get("square", 0), len(arena.images)
     if len(fallen) > 1 and taken > SQUARE_SHARE * n:
         words = f"Square broke {taken} of {n} images that stood against {', '.join(list(fallen)[:-1])}"
         arena.flag("square_beats_white_box", words)
 
 
+def finish(arena: Arena) -> None:
+    """Search once more in float32 where a search in low precision left images standing, from other random points."""
+    arena.speed_up(replace(arena.numerics, precision="float32"))
+    runs = targets(arena, FINISH_TARGETS)
+    stage = auto_pgd(arena, name="apgd-t-finish", steps=FINISH_STEPS, loss="targeted", runs=runs)
+    run_stage(stage, arena.standing())
+
+
 def run_one(name: str) -> Callable[[Arena, Options], None]:
     """The runner of a single attack."""
 
     def run(arena: Arena, options: Options) -> None:
-        run_stage(MEMBERS[name](arena, options), arena.standing())
+        run_members(arena, {name: options})
 
     return run
 

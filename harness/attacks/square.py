@@ -98,12 +98,7 @@ class Square(Stage):
             "hit": torch.zeros(m, dtype=torch.bool, device=device),
             "done": torch.zeros(m, dtype=torch.bool, device=device),
         }
-        if self.arena.norm == "Linf":
-            state["low"], state["high"] = linf_bounds(images, self.arena.eps)
-        state["candidate"] = self._first(rows, runs, state)
-        # the best point so far, and the one the model is shown: they differ in the windows of the current query only
-        state["shown"] = state["candidate"].clone()
-        return state
+        return state | self._first(rows, runs, images)
 
     def step(self, state: State) -> None:
         """Show the first point, then one repainted window a step; keep what lowers the margin."""
@@ -115,7 +110,7 @@ class Square(Stage):
             if extent:
                 where = (side == extent).nonzero().squeeze(1)
                 records.append((where, *self._repaint(state, where, query[where], int(extent))))
-        logits = self.logits(state, state["shown"])
+        logits = self.logits(state, state["candidate"])
         value = margin(logits, state["label"])
         wrong = logits.argmax(dim=1) != state["label"]
         better = (value < state["margin"]) | wrong
@@ -127,9 +122,7 @@ class Square(Stage):
     def _settle(self, state: State, better: torch.Tensor, records: list[_Record]) -> None:
         """Keep the new windows of the rows that got better, undo the others."""
         for where, places, before, after in records:
-            kept = torch.where(better[where].unsqueeze(1), after, before)
-            state["candidate"].put_(places, kept)
-            state["shown"].put_(places, kept)
+            state["candidate"].put_(places, torch.where(better[where].unsqueeze(1), after, before))
 
     def _plan(self, rows: torch.Tensor, runs: torch.Tensor) -> torch.Tensor:
         """M x queries x 6, int16: everything random about each query of each image."""
@@ -161,17 +154,20 @@ class Square(Stage):
         window = (planes[:, None] + inside[None, :]).reshape(-1)
         return (corner_row.long() * self.width + corner_column.long()).unsqueeze(1) + window
 
-    def _first(self, rows: torch.Tensor, runs: torch.Tensor, state: State) -> torch.Tensor:
-        """The first point: stripes one pixel wide."""
+    def _first(self, rows: torch.Tensor, runs: torch.Tensor, images: torch.Tensor) -> State:
+        """The first point, stripes one pixel wide, and the two faces of the ball: m x 2 x pixels, lower and upper."""
         shape = (self.channels, 1, self.width)
-        purpose = f"attack/{self.name}/first"
         drawn = by_run(
             self.arena,
             rows,
             runs,
-            lambda keys, run: rng.uniform(self.arena.seed, purpose, keys, shape, restart=run),
+            lambda keys, run: rng.uniform(self.arena.seed, f"attack/{self.name}/first", keys, shape, restart=run),
         )
-        return torch.where(drawn >= 0.5, state["high"], state["low"])
+        low, high = linf_bounds(images, self.arena.eps)
+        return {
+            "candidate": torch.where(drawn >= 0.5, high, low),
+            "faces": torch.stack([low.flatten(1), high.flatten(1)], dim=1),
+        }
 
     def _repaint(
         self, state: State, where: torch.Tensor, query: torch.Tensor, side: int
@@ -181,20 +177,23 @@ class Square(Stage):
         The best point lies on corners of the ball, so a step of 2 eps ends on its other face: one of two values.
         """
         drawn = state["plan"][where, query]
-        pixels = state["shown"][0].numel()
-        places = self._places(drawn[:, 0], drawn[:, 1], side) + (where * pixels).unsqueeze(1)
+        point = state["candidate"]
+        pixels = point[0].numel()
+        places = self._places(drawn[:, 0], drawn[:, 1], side)
+        rows = (where * pixels).unsqueeze(1)
         up = (self._signs(drawn[:, 4]) > 0).repeat_interleave(side * side, dim=1)
-        after = torch.where(up, state["high"].take(places), state["low"].take(places))
-        before = state["shown"].take(places)
-        state["shown"].put_(places, after)
+        after = state["faces"].take(places + 2 * rows + up * pixels)
+        places += rows
+        before = point.take(places)
+        point.put_(places, after)
         return places, before, after
 
 
 class NormSquare(Square):
     """Square attack in the L2 and L1 balls: mass is moved from one window to another, peaked, at full norm."""
 
-    def _first(self, rows: torch.Tensor, runs: torch.Tensor, state: State) -> torch.Tensor:
-        """A grid of peaked tiles with random signs and orientations."""
+    def _first(self, rows: torch.Tensor, runs: torch.Tensor, images: torch.Tensor) -> State:
+        """A grid of peaked tiles with random signs and orientations; the best point is kept beside the one shown."""
         tile = min(self.height, self.width) // _TILES
         if tile == 0:
             raise InvalidArgument("images", (self.height, self.width), f"at least {_TILES} pixels on each side")
@@ -212,9 +211,10 @@ class NormSquare(Square):
         turned = torch.where(drawn[:, :1, :, :, None, None] >= 0.5, bump, bump.T)
         signed = torch.where(drawn[:, 1:, :, :, None, None] >= 0.5, turned, -turned)
         grid = signed.permute(0, 1, 2, 4, 3, 5).reshape(len(rows), self.channels, down * tile, across * tile)
-        delta = torch.zeros_like(state["image"])
+        delta = torch.zeros_like(images)
         delta[:, :, top : top + down * tile, left : left + across * tile] = grid
-        return self._fitted(state["image"], delta)
+        point = self._fitted(images, delta)
+        return {"candidate": point, "best": point.clone()}
 
     def _fitted(self, image: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
         """The perturbation at full norm, in [0, 1]."""
@@ -228,7 +228,7 @@ class NormSquare(Square):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Move the mass of a second window into the first, as a bump of random sign on top of what is there."""
         drawn = state["plan"][where, query]
-        image, best = state["image"][where], state["candidate"][where]
+        image, best = state["image"][where], state["best"][where]
         delta = (best - image).flatten(1)
         into = self._places(drawn[:, 0], drawn[:, 1], side)
         out = self._places(drawn[:, 2], drawn[:, 3], side)
@@ -251,13 +251,13 @@ class NormSquare(Square):
             new = new * (spare + union) * c
         delta = delta.scatter(1, out, 0.0).scatter(1, into, new.reshape(m, -1))
         after = self._fitted(image, delta.view_as(image))
-        state["shown"][where] = after
+        state["candidate"][where] = after
         return into, best, after
 
     def _settle(self, state: State, better: torch.Tensor, records: list[_Record]) -> None:
         """The whole image is kept or not: scaling to full norm changes all of it, so the records say too little."""
         del records
-        state["candidate"] = torch.where(column(better, state["shown"]), state["shown"], state["candidate"])
+        state["best"] = torch.where(column(better, state["best"]), state["candidate"], state["best"])
 
 
 def _by_channel(values: torch.Tensor, norm: str) -> torch.Tensor:
