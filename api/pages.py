@@ -111,14 +111,15 @@ def board_page(source: BoardSource, params: PageParams) -> BoardPage | EmptyPage
         UnknownName: no such benchmark, data set, family or column.
     """
     benchmarks = source.list_benchmarks()
-    if params.benchmark is None:
+    benchmark = params.benchmark
+    if benchmark is None:
         if not benchmarks:
             return EmptyPage()
         chosen = max(benchmarks, key=lambda summary: (summary.models > 0, bool(summary.datasets)))
         elsewhere = chosen.datasets[0] if chosen.datasets and not chosen.models else None
-        params = params.model_copy(update={"benchmark": chosen.name, "dataset": params.dataset or elsewhere})
-    assert params.benchmark is not None  # noqa: S101 (set just above)
-    everything = _query(params, params.benchmark, None)
+        benchmark = chosen.name
+        params = params.model_copy(update={"benchmark": benchmark, "dataset": params.dataset or elsewhere})
+    everything = _query(params, benchmark, None)
     full = source.load_board(replace(everything, family=None, offset=0))
     if params.family is not None and params.family not in full.families:
         raise UnknownName("family", params.family, full.families)

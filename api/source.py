@@ -17,6 +17,7 @@ from harness.leaderboard import (
     model_detail,
 )
 from harness.storage import open_store
+from harness.storage.engine import parse_url, sqlite_path
 from harness.storage.queries import Reader
 
 
@@ -57,21 +58,37 @@ class BoardSource(Protocol):
 
 
 class StoreSource:
-    """Boards of a store, opened read-only at the first call that finds it ready.
+    """Boards of a store that is opened read-only.
 
-    A missing or older store is looked for again at each call, so the service may start before the first run.
+    A missing or older store is looked for again at each call, so the service may start before the first run; a SQLite
+    file that was replaced by another (a fresh snapshot, say) is opened anew.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._file = sqlite_path(parse_url(url))
         self._lock = threading.Lock()
         self._opened: Reader | None = None
+        self._identity: tuple[int, int] | None = None
 
     def _store(self) -> Reader:
         with self._lock:
+            identity = self._current()
+            if self._opened is not None and identity != self._identity:
+                self._opened.close()
+                self._opened = None
             if self._opened is None:
                 self._opened = open_store(self._url, read_only=True)
+                self._identity = identity
             return self._opened
+
+    def _current(self) -> tuple[int, int] | None:
+        """Which file stands under the store's path now: device and inode; None without one, or for a server."""
+        try:
+            status = self._file.stat() if self._file is not None else None
+        except FileNotFoundError:
+            return None
+        return None if status is None else (status.st_dev, status.st_ino)
 
     def ready(self) -> None:
         """See `BoardSource`."""

@@ -177,7 +177,7 @@ def card_facts(card: Mapping[str, Any], prefix: str = "") -> tuple[Fact, ...]:
     for name, value in card.items():
         if isinstance(value, Mapping):
             facts.extend(card_facts(value, f"{prefix}{name}."))
-        elif value is not None and value != "":
+        elif value not in (None, "", []):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             link = text if text.startswith("https://") and not any(ch.isspace() for ch in text) else None
             facts.append(Fact(name=f"{prefix}{name}", text=text, href=link))

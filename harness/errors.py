@@ -91,6 +91,12 @@ class StoreError(RobustboardError):
     """The store cannot be used."""
 
 
+class NotAStore(StoreError, RequestError):
+    """The file named as the store is something else; it is left alone."""
+
+    exit_code = 2
+
+
 class StoreTooNew(StoreError, RequestError):
     """The store was made by a newer version of robustboard."""
 
@@ -101,6 +107,10 @@ class StoreNotReady(StoreError):
     """The store is missing or older than this version; `robustboard db upgrade` mends it."""
 
     exit_code = 2
+
+
+class StoreMissing(StoreNotReady):
+    """There is no store of that name yet."""
 
 
 class MissingDependency(RobustboardError):

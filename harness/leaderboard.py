@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from harness.benchmarks import Benchmark, ColumnSpec, benchmark_names, load_benchmark
+from harness.errors import InvalidArgument, UnknownName
+from harness.storage.queries import Reader
+from harness.storage.records import StoredEvaluation, StoredModel, StoredScore
+from harness.types import Json
 
 Cell: TypeAlias = str | int | float | bool | None
 ColumnKind: TypeAlias = Literal["text", "integer", "fraction", "number", "list"]
@@ -14,8 +20,8 @@ ColumnKind: TypeAlias = Literal["text", "integer", "fraction", "number", "list"]
 class Column:
     """One column of a board.
 
-    A score column X of kind "fraction" has four companions in every row: X_low, X_high (95 % interval), X_n (images that
-    the value rests on) and X_bound ("exact" or "upper"). X of kind "number" has X_low, X_high, X_n (null where undefined).
+    A score column X has four companions in every row: X_low and X_high (95 % interval, null where undefined), X_n
+    (images that the value rests on; fewer than `images` makes the cell partial) and X_bound ("exact" or "upper").
     """
 
     name: str
@@ -35,8 +41,8 @@ class Column:
 class Board:
     """A board ready to be shown: the same object becomes HTML, JSON, CSV, Markdown and LaTeX.
 
-    Every row is a flat mapping with the same keys in the same order: the names of `columns`, each score column followed by
-    its companions (see `Column`). `total` counts the rows before limit and offset.
+    Every row is a flat mapping with the same keys in the same order: the names of `columns`, each score column followed
+    by its companions (see `Column`). `total` counts the rows before limit and offset.
     """
 
     benchmark: str
@@ -52,3 +58,347 @@ class Board:
     order: Literal["asc", "desc"]
     families: tuple[str, ...]
     """All families on the board before filtering, for the filter's choices."""
+    stale: bool = False
+    """True when the board also shows cells whose component versions are outdated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardQuery:
+    """What to show of which board."""
+
+    benchmark: str
+    """`name` (newest version) or `name@version`."""
+    dataset: str | None = None
+    """Another data set than the benchmark's own: a board of its own."""
+    family: str | None = None
+    sort: str | None = None
+    """A column; by default the one that the benchmark ranks by."""
+    order: Literal["asc", "desc"] | None = None
+    """By default the better values first."""
+    limit: int | None = None
+    offset: int = 0
+    stale: bool = False
+    """Also show cells that rest on outdated component versions; they never rank."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkSummary:
+    """A benchmark and, where the store has rows for it, how many models are on its board."""
+
+    name: str
+    version: int
+    title: str
+    description: str
+    dataset: str
+    datasets: tuple[str, ...]
+    """Data sets that the store has boards for."""
+    models: int
+    """Models on the board of `dataset`."""
+    ranked_by: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSummary:
+    """A registered model in one line."""
+
+    name: str
+    family: str
+    architecture: str
+    dataset: str
+    parameters: int
+    digest: str
+    status: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDetail:
+    """All that the store knows of one model."""
+
+    summary: ModelSummary
+    card: Json
+    scores: tuple[Mapping[str, Cell], ...]
+    """One a cell: board, column, value with interval, images, bound, ranks, stale; see `_score_cells`."""
+    evaluations: tuple[Mapping[str, Cell], ...]
+    """One an evaluation: what, accuracy, cost and status; see `_evaluation_cells`."""
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+FIXED_COLUMNS: tuple[Column, ...] = (
+    Column(name="rank", title="Rank", help="place by the ranking column; ties share it", kind="integer"),
+    Column(name="rank_low", title="Best rank", help="1 + models that are significantly better", kind="integer"),
+    Column(name="rank_high", title="Worst rank", help="models - those significantly worse", kind="integer"),
+    Column(name="model", title="Model", help="architecture.recipe[-variant].dataset[.sN]", kind="text"),
+    Column(name="family", title="Family", help="how it was trained", kind="text"),
+    Column(name="architecture", title="Architecture", help="the network", kind="text"),
+    Column(name="parameters", title="Parameters", help="trainable weights", kind="integer"),
+    Column(name="status", title="Status", help="verified: computed here; reported: published elsewhere", kind="text"),
+    Column(
+        name="flags", title="Flags", help="doubts about the numbers, with evidence on the model's page", kind="text"
+    ),
+)
+
+
+def load_board(store: Reader, query: BoardQuery) -> Board:
+    """The board that a query asks for.
+
+    Raises:
+        UnknownName: unknown benchmark, data set, family or column, with the nearest known one.
+        InvalidArgument: a limit or offset outside its domain.
+    """
+    benchmark = load_benchmark(query.benchmark)
+    _check_page(query)
+    every = store.scores(benchmark=benchmark.name, version=benchmark.version)
+    dataset = _board_dataset(benchmark, query.dataset, every)
+    scores = _newest_data([score for score in every if score.data.name == dataset])
+    columns = FIXED_COLUMNS + score_columns(benchmark, scores)
+    models = {model.name: model for model in store.models()}
+    rows = _rows(benchmark, columns, scores, models, store.flags(), stale=query.stale)
+    families = tuple(sorted({str(row["family"]) for row in rows}))
+    if query.family is not None:
+        if query.family not in families:
+            raise UnknownName("family", query.family, families)
+        rows = [row for row in rows if row["family"] == query.family]
+    sort, order = _sorting(benchmark, columns, query)
+    rows = sort_rows(rows, sort, order)
+    stop = None if query.limit is None else query.offset + query.limit
+    return Board(
+        benchmark=benchmark.name,
+        version=benchmark.version,
+        dataset=dataset,
+        title=benchmark.title,
+        description=benchmark.description,
+        ranked_by=benchmark.ranked_by,
+        columns=columns,
+        total=len(rows),
+        rows=tuple(rows[query.offset : stop]),
+        sort=sort,
+        order=order,
+        families=families,
+        stale=query.stale,
+    )
+
+
+def score_columns(benchmark: Benchmark, scores: Iterable[StoredScore] = ()) -> tuple[Column, ...]:
+    """The declared columns; `images` is that of the stored cells where there are any (small data sets have fewer)."""
+    images = {score.column: score.images for score in scores}
+    found = []
+    for column in benchmark.columns:
+        groups = [benchmark.group(name) for name in column.evaluations]
+        attack = groups[0] if groups[0].kind == "attack" else None
+        found.append(
+            Column(
+                name=column.name,
+                title=column.title,
+                help=column.help,
+                kind="number" if column.score == "measure" else _kind(column),
+                score=True,
+                higher_is_better=column.higher_is_better,
+                norm=attack.norm if attack else None,
+                eps=attack.eps if attack else None,
+                attack=attack.attack if attack else None,
+                images=images.get(column.name, min(group.images for group in groups)),
+            )
+        )
+    return tuple(found)
+
+
+def sort_rows(rows: Sequence[Mapping[str, Cell]], column: str, order: str) -> list[Mapping[str, Cell]]:
+    """Rows by one column, nulls last either way, ties by model name."""
+    named = sorted(rows, key=lambda row: str(row["model"]))
+    present = [row for row in named if row[column] is not None]
+    absent = [row for row in named if row[column] is None]
+    values: dict[int, float | str] = {}
+    for row in present:
+        value = row[column]
+        values[id(row)] = value if isinstance(value, str) else float(value or 0)
+    return sorted(present, key=lambda row: values[id(row)], reverse=order == "desc") + absent
+
+
+def list_benchmarks(store: Reader) -> tuple[BenchmarkSummary, ...]:
+    """All benchmarks, newest versions first within a name."""
+    scores = store.scores()
+    found = []
+    for name, version in sorted(benchmark_names(), key=lambda item: (item[0], -item[1])):
+        benchmark = load_benchmark(f"{name}@{version}")
+        own = [score for score in scores if (score.benchmark, score.version) == (name, version)]
+        found.append(
+            BenchmarkSummary(
+                name=name,
+                version=version,
+                title=benchmark.title,
+                description=benchmark.description,
+                dataset=benchmark.dataset,
+                datasets=tuple(sorted({score.data.name for score in own})),
+                models=len({score.model for score in own if score.data.name == benchmark.dataset}),
+                ranked_by=benchmark.ranked_by,
+                columns=tuple(column.name for column in benchmark.columns),
+            )
+        )
+    return tuple(found)
+
+
+def list_models(store: Reader) -> tuple[ModelSummary, ...]:
+    """All models that are registered in the store, by name."""
+    return tuple(_summary(model) for model in store.models())
+
+
+def model_detail(store: Reader, name: str) -> ModelDetail:
+    """Card, scores and evaluations of one model.
+
+    Raises:
+        UnknownName: the store has no such model.
+    """
+    model = store.find_model(name)
+    if model is None:
+        raise UnknownName("model", name, [item.name for item in store.models()])
+    return ModelDetail(
+        summary=_summary(model),
+        card=model.card,
+        scores=tuple(_score_cells(score) for score in store.scores(model=name)),
+        evaluations=tuple(_evaluation_cells(item) for item in store.evaluations(model=name)),
+        flags=store.flags().get(model.digest, {}),
+    )
+
+
+def _check_page(query: BoardQuery) -> None:
+    if query.limit is not None and query.limit < 1:
+        raise InvalidArgument("limit", query.limit, "at least 1")
+    if query.offset < 0:
+        raise InvalidArgument("offset", query.offset, "at least 0")
+
+
+def _board_dataset(benchmark: Benchmark, wanted: str | None, scores: Iterable[StoredScore]) -> str:
+    """The board's data set; another than the benchmark's own must have been run."""
+    if wanted is None or wanted == benchmark.dataset:
+        return benchmark.dataset
+    known = {score.data.name for score in scores} | {benchmark.dataset}
+    if wanted not in known:
+        raise UnknownName(f"data set of a {benchmark.name} board:", wanted, known)
+    return wanted
+
+
+def _newest_data(scores: Sequence[StoredScore]) -> list[StoredScore]:
+    """Cells on the content that the name has now: a folder that changed makes a board of its own."""
+    if not scores:
+        return []
+    newest = scores[-1].data.digest  # the store orders by registration of the data set
+    return [score for score in scores if score.data.digest == newest]
+
+
+def _rows(
+    benchmark: Benchmark,
+    columns: Sequence[Column],
+    scores: Iterable[StoredScore],
+    models: Mapping[str, StoredModel],
+    flags: Mapping[str, Mapping[str, str]],
+    *,
+    stale: bool,
+) -> list[Mapping[str, Cell]]:
+    by_model: dict[str, dict[str, StoredScore]] = {}
+    for score in scores:
+        if stale or not score.stale:
+            by_model.setdefault(score.model_name, {})[score.column] = score
+    rows: list[Mapping[str, Cell]] = []
+    for name, cells in by_model.items():
+        model = models[name]
+        ranking = cells.get(benchmark.ranked_by)
+        summary = _summary(model)
+        row: dict[str, Cell] = {
+            "rank": ranking.rank if ranking else None,
+            "rank_low": ranking.rank_low if ranking else None,
+            "rank_high": ranking.rank_high if ranking else None,
+            "model": summary.name,
+            "family": summary.family,
+            "architecture": summary.architecture,
+            "parameters": summary.parameters,
+            "status": summary.status,
+            "flags": " ".join(sorted(flags.get(model.digest, {}))),
+        }
+        for column in columns:
+            if column.score:
+                row |= _cell(column.name, cells.get(column.name))
+        rows.append(row)
+    return rows
+
+
+def _cell(name: str, score: StoredScore | None) -> dict[str, Cell]:
+    return {
+        name: score.value if score else None,
+        f"{name}_low": score.low if score else None,
+        f"{name}_high": score.high if score else None,
+        f"{name}_n": score.n if score else None,
+        f"{name}_bound": score.bound if score else None,
+    }
+
+
+def _sorting(benchmark: Benchmark, columns: Sequence[Column], query: BoardQuery) -> tuple[str, Literal["asc", "desc"]]:
+    names = {column.name: column for column in columns}
+    sort = query.sort or benchmark.ranked_by
+    if sort not in names:
+        raise UnknownName("column", sort, names)
+    if query.order is not None:
+        if query.order not in ("asc", "desc"):
+            raise InvalidArgument("order", query.order, "asc or desc")
+        return sort, query.order
+    column = names[sort]
+    return sort, "desc" if column.score and column.higher_is_better is not False else "asc"
+
+
+def _kind(column: ColumnSpec) -> ColumnKind:
+    from harness.metrics.scores import SCORES
+
+    return SCORES.get(column.score).kind
+
+
+def _summary(model: StoredModel) -> ModelSummary:
+    card = model.card
+    return ModelSummary(
+        name=model.name,
+        family=card["family"],
+        architecture=card["architecture"],
+        dataset=card["dataset"],
+        parameters=card["parameters"],
+        digest=model.digest,
+        status="verified",
+        revision=model.revision,
+    )
+
+
+def _score_cells(score: StoredScore) -> dict[str, Cell]:
+    return {
+        "benchmark": score.benchmark,
+        "version": score.version,
+        "dataset": score.data.name,
+        "column": score.column,
+        "value": score.value,
+        "low": score.low,
+        "high": score.high,
+        "n": score.n,
+        "images": score.images,
+        "bound": score.bound,
+        "rank": score.rank,
+        "rank_low": score.rank_low,
+        "rank_high": score.rank_high,
+        "stale": score.stale,
+    }
+
+
+def _evaluation_cells(item: StoredEvaluation) -> dict[str, Cell]:
+    last = item.executions[0] if item.executions else {}
+    return {
+        "digest": item.digest,
+        "label": item.label,
+        "kind": item.kind,
+        "dataset": item.data.name,
+        "n": item.n,
+        "n_planned": item.data.images,
+        "accuracy": item.correct / item.n if item.n else None,
+        "executed_at": last.get("finished_at"),
+        "seconds": sum(run["seconds"] for run in item.executions),
+        "forwards": sum(run["forwards"] for run in item.executions),
+        "backwards": sum(run["backwards"] for run in item.executions),
+        "status": last.get("status"),
+        "error": last.get("error"),
+    }

@@ -1,4 +1,4 @@
-"""One generic registry of named things, used for data sets, corruptions, attacks, architectures, recipes and executors."""
+"""One generic registry of named things: data sets, suites, attacks, measures, scores, architectures, recipes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Counter-based random draws that do not depend on order, batch size or worker count.
 
-A stream is named by (seed, purpose) and addressed by (image index, restart). Its words come from Philox4x64-10 (Salmon et
-al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) as NumPy implements it: key = 128 bits of the SHA-256 of
-(seed, purpose), counter = (position, restart, image index, 0). No global state is read or written.
+A stream is named by (seed, purpose) and addressed by (image index, restart). Its words come from Philox4x64-10 (Salmon
+et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) as NumPy implements it: key = 128 bits of the SHA-256
+of (seed, purpose), counter = (position, restart, image index, 0). No global state is read or written.
 
 Uniform and normal numbers are made from the words by exact steps only (shifts, one multiplication by a power of two,
 table look-ups), so the same words give the same floats on every device. `harness.rng_torch` is the twin that draws on
@@ -51,7 +51,7 @@ def words(seed: int, purpose: str, indices: Sequence[int] | NDArray[Any], count:
     """
     key = np.array(stream_key(seed, purpose), dtype=np.uint64)
     generator = np.random.Philox(key=key, counter=np.zeros(4, dtype=np.uint64))
-    state: dict[str, Any] = generator.state
+    state = generator.state
     raw = np.empty((len(indices), (count + 1) // 2), dtype="<u8")
     for row, index in enumerate(indices):
         state["state"]["counter"][:] = (0, restart, int(index), 0)
@@ -69,8 +69,8 @@ def to_uniform(raw: U32) -> F32:
 def to_normal(raw: U32) -> F32:
     """Words to standard normal floats by table: bit-identical wherever it runs.
 
-    The upper 16 bits choose one of 65,536 equally likely quantile cells and give its midpoint quantile; in the two outer
-    cells the lower 16 bits choose again among 65,536, so the tails reach 2**-33 (|z| = 6.3).
+    The upper 16 bits choose one of 65,536 equally likely quantile cells and give its midpoint quantile; in the two
+    outer cells the lower 16 bits choose again among 65,536, so the tails reach 2**-33 (|z| = 6.3).
     """
     body, tail = normal_tables()
     high = (raw >> np.uint32(16)).astype(np.int32)
@@ -84,7 +84,7 @@ def to_normal(raw: U32) -> F32:
 
 @functools.lru_cache(maxsize=1)
 def normal_tables() -> tuple[F32, F32]:
-    """(body, tail) of `to_normal`: float32 quantiles at the midpoints of the cells; the body is exactly antisymmetric."""
+    """(body, tail) of `to_normal`: float32 quantiles at the midpoints of the cells; the body is antisymmetric."""
     from scipy.special import ndtri
 
     half = ndtri((np.arange(32768) + 0.5) / 65536.0).astype(np.float32)
@@ -105,15 +105,17 @@ def to_integer(raw: U32, bound: int) -> NDArray[np.int64]:
     return scaled
 
 
-def uniform(seed: int, purpose: str, indices: Sequence[int] | NDArray[Any], shape: tuple[int, ...], *,
-            restart: int = 0) -> F32:
+def uniform(
+    seed: int, purpose: str, indices: Sequence[int] | NDArray[Any], shape: tuple[int, ...], *, restart: int = 0
+) -> F32:
     """Uniform floats in [0, 1), float32, n x shape; see `words`."""
     count = int(np.prod(shape, dtype=np.int64))
     return to_uniform(words(seed, purpose, indices, count, restart=restart)).reshape(len(indices), *shape)
 
 
-def normal(seed: int, purpose: str, indices: Sequence[int] | NDArray[Any], shape: tuple[int, ...], *,
-           restart: int = 0) -> F32:
+def normal(
+    seed: int, purpose: str, indices: Sequence[int] | NDArray[Any], shape: tuple[int, ...], *, restart: int = 0
+) -> F32:
     """Standard normal floats, float32, n x shape; see `words` and `to_normal`."""
     count = int(np.prod(shape, dtype=np.int64))
     return to_normal(words(seed, purpose, indices, count, restart=restart)).reshape(len(indices), *shape)

@@ -1,7 +1,7 @@
 """The torch twin of `harness.rng`: the same words, drawn on a device.
 
-Philox4x64-10 in int64 arithmetic that wraps, with 64x64 -> 128 bit products from 32-bit limbs. Tested equal word for word
-with NumPy's generator.
+Philox4x64-10 in int64 arithmetic that wraps, with 64x64 -> 128 bit products from 32-bit limbs. Tested equal word for
+word with NumPy's generator.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def to_normal(raw: torch.Tensor) -> torch.Tensor:
     return torch.where(high == 65535, -tail[low], values)
 
 
-def uniform(seed: int, purpose: str, indices: torch.Tensor, shape: tuple[int, ...], *, restart: int = 0) -> torch.Tensor:
+def uniform(
+    seed: int, purpose: str, indices: torch.Tensor, shape: tuple[int, ...], *, restart: int = 0
+) -> torch.Tensor:
     """Uniform float32 in [0, 1), n x shape, on the device of `indices`."""
     count = int(torch.Size(shape).numel())
     return to_uniform(words(seed, purpose, indices, count, restart=restart)).reshape(-1, *shape)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 from harness.digest import digest
 from harness.errors import InvalidArgument
@@ -300,4 +300,4 @@ def as_norm(text: str) -> Norm:
     """
     if text not in NORMS:
         raise InvalidArgument("norm", text, "one of Linf, L2, L1")
-    return cast("Norm", text)
+    return text

@@ -35,7 +35,7 @@ class FeatureModel(Classifier, Protocol):
     """A classifier that also gives its named post-activation features."""
 
     def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Layer name -> activations after the non-linearity, n x units (x h x w), in forward order, classifier excluded."""
+        """Layer name -> activations after the non-linearity, n x units (x h x w), in forward order, no classifier."""
         ...
 
 

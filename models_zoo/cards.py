@@ -20,7 +20,7 @@ from harness.types import Json
 NAME_LIMIT = 100
 _PART = "[A-Za-z0-9_]+"
 _DASHED = f"{_PART}(?:-{_PART})*"
-_NAME = re.compile(rf"{_PART}\.{_DASHED}\.{_DASHED}(?:\.s[0-9]{{1,9}})?")
+_NAME = re.compile(rf"{_PART}\.{_DASHED}\.{_DASHED}(?:\.s[0-9]{{1,19}})?")
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 _TEXT_LIMIT = 20_000
 _FILE_LIMIT = 1 << 20

@@ -122,6 +122,7 @@ def train(
     """
     recipe = RECIPES.get(recipe_name)
     resolved = recipe.resolve(settings or {})
+    rng.stream_key(seed, "train")  # refuses a bad seed before any work
     if threads < 1:
         raise InvalidArgument("threads", threads, "at least 1")
     draft = _draft_card(recipe, dataset, architecture, resolved, seed, name, licence)
@@ -251,11 +252,9 @@ def _draft_card(
 
 
 def _fresh_model(card: ModelCard, seed: int) -> ZooModel:
-    """A model with initial weights from the seed; torch's global state is put back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.child_seed(seed, "train/weights"))
-        network = ARCHITECTURES.get(card.architecture).build(card.classes, card.input_size)
-    return ZooModel(network, card)
+    """A model with initial weights from the seed."""
+    weights_seed = rng.child_seed(seed, "train/weights")
+    return ZooModel(ARCHITECTURES.get(card.architecture).build(card.classes, card.input_size, seed=weights_seed), card)
 
 
 def _snapshot(model: ZooModel) -> StateDict:

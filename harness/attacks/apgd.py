@@ -7,6 +7,7 @@ improving. The L1 form adapts the number of coordinates it moves and runs throug
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,16 @@ RHO = 0.75
 L1_SHRINK, L1_SMALLEST = 1.5, 10.0
 L1_START = 0.2
 """Share of the coordinates that the first L1 step moves."""
+
+
+NEAR = 0.25
+"""First step, relative to eps, of a run that begins at a good point."""
+
+Observe = Callable[[State], None]
+"""Told of every step, after it."""
+
+Begin = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""Rows -> (points to begin at, targets): for runs that go on from a good point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +63,35 @@ class AutoPGD(Stage):
         loss: "ce", "dlr", or "targeted" (the targeted difference of logits ratio).
         runs: restarts, or targets in the order of their clean logits.
         eot: gradients averaged at every point, for randomised models.
-        draws: name of the random starts, where another than the attack's.
+        observe: told of every step.
+        begin: gives points and targets to begin at; else runs begin at random, at the next target.
     """
 
     def __init__(
-        self, arena: Arena, *, name: str, steps: int, loss: str, runs: int, eot: int = 1, draws: str | None = None
+        self,
+        arena: Arena,
+        *,
+        name: str,
+        steps: int,
+        loss: str,
+        runs: int,
+        eot: int = 1,
+        observe: Observe | None = None,
+        begin: Begin | None = None,
     ) -> None:
         super().__init__(arena)
         self.name, self.runs, self.steps, self.eot = name, runs, steps, eot
         self.targeted = loss == "targeted"
         self.loss = targeted_difference if self.targeted else LOSSES[loss]
         self.schedule = Schedule.of(steps)
-        self.purpose = f"attack/{draws or name}"
+        self.purpose = f"attack/{name}"
+        self.observe, self.begin = observe, begin
 
     def start(self, rows: torch.Tensor, runs: torch.Tensor) -> State:
-        """At a random point of the ball."""
+        """At a random point of the ball, or where `begin` says."""
         images = self.arena.images[rows]
         m, device = len(rows), images.device
-        point = self._first_point(rows, runs)
+        point, target = self.begin(rows) if self.begin else (self._first_point(rows, runs), None)
         state: State = {
             "image": images,
             "label": self.arena.labels[rows],
@@ -79,18 +101,21 @@ class AutoPGD(Stage):
             "best": point.clone(),
             "gradient": torch.zeros_like(images),
             "best_gradient": torch.zeros_like(images),
-            "length": torch.full((m,), 2.0 * self.arena.eps, device=device),
+            "length": torch.full((m,), (NEAR if self.begin else 2.0) * self.arena.eps, device=device),
             "interval": torch.full((m,), self.schedule.first, dtype=torch.int64, device=device),
             "since": torch.zeros(m, dtype=torch.int64, device=device),
             "rises": torch.zeros(m, dtype=torch.int64, device=device),
             "halved": torch.ones(m, dtype=torch.bool, device=device),
             "hit": torch.zeros(m, dtype=torch.bool, device=device),
             "done": torch.zeros(m, dtype=torch.bool, device=device),
+            "margin": torch.full((m,), torch.inf, device=device),
+            "rival": torch.zeros(m, dtype=torch.int64, device=device),
+            "counts": torch.ones(m, dtype=torch.bool, device=device),
         }
         for name in ("last_loss", "best_loss", "checked_loss"):
             state[name] = torch.full((m,), -torch.inf, device=device)
         if self.targeted:
-            state["target"] = self.arena.target(rows, runs)
+            state["target"] = self.arena.target(rows, runs) if target is None else target
         if self.arena.norm == "Linf":
             state["low"], state["high"] = linf_bounds(images, self.arena.eps)
         return state
@@ -110,6 +135,8 @@ class AutoPGD(Stage):
         losses = self._look(state)
         self._remember(state, losses)
         self._adapt(state)
+        if self.observe:
+            self.observe(state)
 
     def _first_point(self, rows: torch.Tensor, runs: torch.Tensor) -> torch.Tensor:
         """Where a run begins."""
@@ -142,6 +169,9 @@ class AutoPGD(Stage):
                     state["gradient"][where] = gradient
             losses[where] = values
             state["hit"][where] = logits.argmax(dim=1) != given[0]
+            others = logits.scatter(1, given[0].unsqueeze(1), -torch.inf)
+            best, state["rival"][where] = others.max(dim=1)
+            state["margin"][where] = logits.gather(1, given[0].unsqueeze(1)).squeeze(1) - best
         state["done"] = last
         return losses
 
@@ -221,15 +251,25 @@ class SparseAutoPGD(AutoPGD):
         loss: "ce", "dlr" or "targeted".
         runs: restarts or targets.
         eot: gradients averaged at every point.
-        large: begin in the larger balls (.3 and .3 of the steps); else all steps in the ball itself.
+        observe: told of every step.
+        begin: gives points and targets; then all steps are in the ball itself.
     """
 
     def __init__(
-        self, arena: Arena, *, name: str, steps: int, loss: str, runs: int, eot: int = 1, large: bool = True
+        self,
+        arena: Arena,
+        *,
+        name: str,
+        steps: int,
+        loss: str,
+        runs: int,
+        eot: int = 1,
+        observe: Observe | None = None,
+        begin: Begin | None = None,
     ) -> None:
-        super().__init__(arena, name=name, steps=steps, loss=loss, runs=runs, eot=eot)
+        super().__init__(arena, name=name, steps=steps, loss=loss, runs=runs, eot=eot, observe=observe, begin=begin)
         first = math.ceil(0.3 * steps)
-        parts = [first, first, steps - 2 * first] if large and steps >= 4 else [steps]
+        parts = [first, first, steps - 2 * first] if not begin and steps >= 4 else [steps]
         # every ball begins with a look at its first point, which is no step
         self.begins = [sum(parts[:i]) + i for i in range(len(parts))]
         self.factors = [3.0, 2.0, 1.0][-len(parts) :]
@@ -237,11 +277,15 @@ class SparseAutoPGD(AutoPGD):
         self.steps = steps + len(parts) - 1
 
     def start(self, rows: torch.Tensor, runs: torch.Tensor) -> State:
-        """At a random point of the largest ball."""
+        """At a random point of the largest ball, or where `begin` says."""
         state = super().start(rows, runs)
-        share = torch.full_like(state["length"], L1_START)
-        state["share"], state["moving"] = share, torch.full_like(share, math.prod(self.arena.images.shape[1:]))
-        state["radius"] = torch.full_like(share, self.factors[0] * self.arena.eps)
+        pixels = float(math.prod(self.arena.images.shape[1:]))
+        state["moving"] = torch.full_like(state["length"], pixels)
+        state["share"] = torch.full_like(state["length"], L1_START)
+        if self.begin:
+            state["moving"] = (state["adv"] != state["image"]).flatten(1).sum(dim=1).to(torch.float32)
+            state["share"] = state["moving"] / pixels / 1.5
+        state["radius"] = torch.full_like(state["length"], self.factors[0] * self.arena.eps)
         state["length"] = state["radius"].clone()
         state["interval"] = torch.full_like(state["interval"], self.checks[0])
         return state
@@ -253,8 +297,13 @@ class SparseAutoPGD(AutoPGD):
             if len(rows):
                 self._enter(state, rows, factor * self.arena.eps, check)
         super().step(state)
-        # a point of a larger ball is no adversarial example yet
-        state["hit"] &= state["radius"] <= self.arena.eps
+
+    def _look(self, state: State) -> torch.Tensor:
+        """As before; a point of a larger ball is no adversarial example yet."""
+        losses = super()._look(state)
+        state["counts"] = state["radius"] <= self.arena.eps
+        state["hit"] &= state["counts"]
+        return losses
 
     def _enter(self, state: State, rows: torch.Tensor, radius: float, check: int) -> None:
         """Begin anew in the ball of `radius`."""
@@ -315,8 +364,18 @@ class SparseAutoPGD(AutoPGD):
         state["since"] = torch.where(due, torch.zeros_like(state["since"]), state["since"])
 
 
-def auto_pgd(arena: Arena, *, name: str, steps: int, loss: str, runs: int, eot: int = 1) -> AutoPGD:
-    """APGD for the arena's norm.
+def auto_pgd(
+    arena: Arena,
+    *,
+    name: str,
+    steps: int,
+    loss: str,
+    runs: int,
+    eot: int = 1,
+    observe: Observe | None = None,
+    begin: Begin | None = None,
+) -> AutoPGD:
+    """APGD for the arena's norm; arguments as for `AutoPGD`.
 
     Raises:
         InvalidArgument: no steps or runs.
@@ -324,4 +383,4 @@ def auto_pgd(arena: Arena, *, name: str, steps: int, loss: str, runs: int, eot: 
     if steps < 1 or runs < 1:
         raise InvalidArgument("steps", (steps, runs), "at least one step and one run")
     kind = SparseAutoPGD if arena.norm == "L1" else AutoPGD
-    return kind(arena, name=name, steps=steps, loss=loss, runs=runs, eot=eot)
+    return kind(arena, name=name, steps=steps, loss=loss, runs=runs, eot=eot, observe=observe, begin=begin)

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -36,8 +36,11 @@ class Attack:
         options: complete table of its options.
         per_image: an image's outcome depends on that image alone (reference backends: False).
         target: "module:function" that runs it, imported when it is first needed.
+        budget: (options, classes) -> upper bound on the (forward, backward) passes that one image costs.
         summary: one line for people.
         source: where it was published.
+        bound: what its robust accuracy is: "exact" for the attack as defined, "upper" where it is meant as a quick
+            bound on that of a stronger one and must be shown as such ("<=").
     """
 
     name: str
@@ -46,8 +49,10 @@ class Attack:
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     per_image: bool = True
     target: str
+    budget: Callable[[Mapping[str, Scalar], int], tuple[int, int]]
     summary: str
     source: str
+    bound: Literal["exact", "upper"] = "exact"
 
     def complete(self, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """All options with defaults written out; see `harness.attacks.options.complete`."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 
+from harness.attacks import members
 from harness.attacks.base import Attack
 from harness.attacks.options import Option
 from harness.registry import Registry
@@ -16,6 +17,14 @@ ATTACKS: Registry[Attack] = Registry("attack")
 
 _TOP = Option(default=20, low=1, help="coordinates moved in a step (L1 only)")
 _LOSS = Option(default="ce", choices=("ce", "dlr"), help="what is maximised")
+_STEPS = Option(default=100, low=1, high=100_000, help="gradient steps of a run")
+_RESTARTS = Option(default=1, low=1, high=10_000, help="runs, each from its own random point")
+_TARGETS = Option(default=9, low=1, high=100_000, help="classes aimed at, at most all wrong ones")
+_EOT = Option(default=1, low=1, high=10_000, help="gradients averaged at every point, for randomised models")
+
+_APGD_SOURCE = "Croce and Hein, ICML 2020, arXiv 2003.01690; L1: ICML 2021, arXiv 2103.01208"
+_FAB_SOURCE = "Croce and Hein, ICML 2020, arXiv 1907.02044"
+_HERE = "harness.attacks.ensemble"
 
 
 def _installed(package: str) -> str:
@@ -37,7 +46,8 @@ _add(
         version="1",
         norms=NORMS,
         options=MappingProxyType({"loss": _LOSS, "top": _TOP}),
-        target="harness.attacks.ensemble:run_fgsm",
+        target=f"{_HERE}:run_fgsm",
+        budget=members.alone("fgsm"),
         summary="one step of length eps along the gradient",
         source="Goodfellow et al., ICLR 2015, arXiv 1412.6572",
     )
@@ -49,26 +59,20 @@ _add(
         norms=NORMS,
         options=MappingProxyType(
             {
-                "steps": Option(default=20, low=1, high=100_000, help="gradient steps of a run"),
+                "steps": replace(_STEPS, default=20),
                 "step_size": Option(default=0.25, low=1e-6, high=100.0, help="length of a step, relative to eps"),
-                "restarts": Option(default=1, low=1, high=10_000, help="runs, each from its own random point"),
+                "restarts": _RESTARTS,
                 "random_start": Option(default=True, help="start inside the ball at random; else at the image"),
                 "loss": _LOSS,
                 "top": _TOP,
             }
         ),
-        target="harness.attacks.ensemble:run_pgd",
+        target=f"{_HERE}:run_pgd",
+        budget=members.alone("pgd"),
         summary="projected gradient ascent",
         source="Madry et al., ICLR 2018, arXiv 1706.06083",
     )
 )
-_STEPS = Option(default=100, low=1, high=100_000, help="gradient steps of a run")
-_RESTARTS = Option(default=1, low=1, high=10_000, help="runs, each from its own random point")
-_TARGETS = Option(default=9, low=1, high=100_000, help="classes aimed at, at most all wrong ones")
-_EOT = Option(default=1, low=1, high=10_000, help="gradients averaged at every point, for randomised models")
-_APGD_SOURCE = "Croce and Hein, ICML 2020, arXiv 2003.01690; L1: ICML 2021, arXiv 2103.01208"
-_FAB_SOURCE = "Croce and Hein, ICML 2020, arXiv 1907.02044"
-
 for _loss, _words in (("ce", "cross-entropy"), ("dlr", "difference of logits ratio")):
     _add(
         Attack(
@@ -76,7 +80,8 @@ for _loss, _words in (("ce", "cross-entropy"), ("dlr", "difference of logits rat
             version="1",
             norms=NORMS,
             options=MappingProxyType({"steps": _STEPS, "restarts": _RESTARTS, "eot": _EOT}),
-            target=f"harness.attacks.ensemble:run_apgd_{_loss}",
+            target=f"{_HERE}:run_apgd_{_loss}",
+            budget=members.alone(f"apgd-{_loss}"),
             summary=f"Auto-PGD on the {_words}",
             source=_APGD_SOURCE,
         )
@@ -87,7 +92,8 @@ _add(
         version="1",
         norms=NORMS,
         options=MappingProxyType({"steps": _STEPS, "targets": _TARGETS, "eot": _EOT}),
-        target="harness.attacks.ensemble:run_apgd_t",
+        target=f"{_HERE}:run_apgd_t",
+        budget=members.alone("apgd-t"),
         summary="Auto-PGD on the targeted difference of logits ratio, target by target",
         source=_APGD_SOURCE,
     )
@@ -98,7 +104,8 @@ _add(
         version="1",
         norms=NORMS,
         options=MappingProxyType({"steps": _STEPS, "targets": _TARGETS}),
-        target="harness.attacks.ensemble:run_fab_t",
+        target=f"{_HERE}:run_fab_t",
+        budget=members.alone("fab-t"),
         summary="fast adaptive boundary attack, target by target",
         source=_FAB_SOURCE,
     )
@@ -109,7 +116,8 @@ _add(
         version="1",
         norms=NORMS,
         options=MappingProxyType({"steps": _STEPS, "restarts": replace(_RESTARTS, default=5)}),
-        target="harness.attacks.ensemble:run_fab",
+        target=f"{_HERE}:run_fab",
+        budget=members.alone("fab"),
         summary="fast adaptive boundary attack to the nearest class; a backward pass for every class",
         source=_FAB_SOURCE,
     )
@@ -120,12 +128,10 @@ _add(
         version="1",
         norms=NORMS,
         options=MappingProxyType(
-            {
-                "queries": Option(default=5000, low=1, high=30_000, help="windows tried in a run"),
-                "restarts": _RESTARTS,
-            }
+            {"queries": Option(default=5000, low=1, high=30_000, help="windows tried in a run"), "restarts": _RESTARTS}
         ),
-        target="harness.attacks.ensemble:run_square",
+        target=f"{_HERE}:run_square",
+        budget=members.alone("square"),
         summary="random search with square windows; black box",
         source="Andriushchenko et al., ECCV 2020, arXiv 1912.00049",
     )
@@ -145,7 +151,8 @@ _add(
                 ),
             }
         ),
-        target="harness.attacks.ensemble:run_autoattack",
+        target=f"{_HERE}:run_autoattack",
+        budget=members.autoattack_cost,
         summary="the field's standard ensemble: APGD-CE, APGD-T, FAB-T, Square",
         source=_APGD_SOURCE,
     )
@@ -156,8 +163,32 @@ _add(
         version="1",
         norms=NORMS,
         options=MappingProxyType({"attacks": Option(default="pgd,apgd-t", help="members, with commas")}),
-        target="harness.attacks.ensemble:run_worst_of",
+        target=f"{_HERE}:run_worst_of",
+        budget=members.worst_of_cost,
         summary="broken if any of the named attacks breaks it",
+        source="this package",
+    )
+)
+_add(
+    Attack(
+        name="fast",
+        version="1",
+        norms=NORMS,
+        bound="upper",
+        target="harness.attacks.fast:run_fast",
+        budget=members.fast_cost,
+        summary="an upper bound on robust accuracy from an eighth of AutoAttack's passes",
+        source="this package; adaptive schedules after Liu et al., CVPR 2022, arXiv 2203.05154",
+    )
+)
+_add(
+    Attack(
+        name="fast+standard",
+        version="1",
+        norms=NORMS,
+        target="harness.attacks.fast:run_fast_standard",
+        budget=members.fast_standard_cost,
+        summary="AutoAttack standard on what `fast` left standing",
         source="this package",
     )
 )
@@ -175,6 +206,7 @@ _add(
         ),
         per_image=False,
         target="harness.attacks.reference:run",
+        budget=members.reference_cost,
         summary="AutoAttack as the pyautoattack package runs it; outcomes depend on the batch cut",
         source="Croce and Hein, ICML 2020, arXiv 2003.01690",
     )

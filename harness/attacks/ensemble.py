@@ -13,21 +13,12 @@ from harness.attacks.arena import Arena
 from harness.attacks.engine import Stage, run_stage
 from harness.attacks.fab import FastBoundary, UntargetedBoundary
 from harness.attacks.fgsm import fast_gradient
+from harness.attacks.members import BUDGETS, EOT, VERSIONS, Options, budget, members
 from harness.attacks.pgd import projected_gradient
 from harness.attacks.square import square
-from harness.errors import UnknownName
-from harness.spec import Scalar
-
-Options = Mapping[str, Scalar]
-
-TARGETS = 9
-"""Targets of AutoAttack's targeted members, at most."""
 
 FINISH_STEPS, FINISH_TARGETS = 20, 3
 """Of the float32 search that follows one in low precision."""
-
-EOT = 20
-"""Gradients averaged, and predictions averaged to judge, by the version for randomised models."""
 
 SQUARE_SHARE = 0.002
 """AutoAttack's threshold: Square taking more of the images than this after the white-box attacks is suspect."""
@@ -82,50 +73,6 @@ MEMBERS: Mapping[str, Callable[[Arena, Options], Stage]] = {
     "square": _square,
 }
 """Attacks that are one stage, by name: (arena, complete options) -> stage."""
-
-BUDGETS: Mapping[str, Options] = {
-    "apgd-ce": {"steps": 100, "restarts": 1, "eot": 1},
-    "apgd-dlr": {"steps": 100, "restarts": 1, "eot": 1},
-    "apgd-t": {"steps": 100, "targets": TARGETS, "eot": 1},
-    "fab": {"steps": 100, "restarts": 5},
-    "fab-t": {"steps": 100, "targets": TARGETS},
-    "square": {"queries": 5000, "restarts": 1},
-    "pgd": {"steps": 40, "step_size": 0.1, "restarts": 1, "random_start": True, "loss": "ce", "top": 20},
-    "fgsm": {"loss": "ce", "top": 20},
-}
-"""What a member spends in an ensemble, unless the ensemble says otherwise."""
-
-VERSIONS: Mapping[str, tuple[str, ...]] = {
-    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
-    "plus": ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "fab", "square"),
-    "rand": ("apgd-ce", "apgd-dlr"),
-}
-"""AutoAttack's ensembles; `plus` in order of cost, which does not change what falls to any of them."""
-
-
-def budget(version: str, member: str, norm: str) -> dict[str, Scalar]:
-    """What AutoAttack gives a member in a version and norm (pyautoattack 0.2, `_set_version`)."""
-    options = dict(BUDGETS[member])
-    if version == "standard" and norm == "L1":
-        options |= {"apgd-ce": {"restarts": 5}, "apgd-t": {"targets": 5}}.get(member, {})
-    if version == "plus" and member in ("apgd-ce", "apgd-dlr"):
-        options["restarts"] = 5
-    if version == "rand":
-        options["eot"] = EOT
-    return options
-
-
-def members(text: str) -> tuple[str, ...]:
-    """Names from a list with commas.
-
-    Raises:
-        UnknownName: one that is not an attack of one stage.
-    """
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    for name in names or ("",):
-        if name not in MEMBERS:
-            raise UnknownName("attack", name, MEMBERS)
-    return names
 
 
 def run_members(arena: Arena, plan: Mapping[str, Options]) -> None:

@@ -13,9 +13,14 @@ from harness.attacks.draws import random_start
 from harness.attacks.engine import Stage, State
 from harness.attacks.hyperplanes import to_hyperplane
 from harness.attacks.projections import column, size
+from harness.types import Norm
 
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
 """Largest pull towards the image, overshoot across the boundary, share of the way kept on the step back."""
+
+
+DUAL: dict[Norm, Norm] = {"Linf": "L1", "L2": "L2", "L1": "Linf"}
+"""The norm of a slope that belongs to the norm of a way."""
 
 
 def lead(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -42,36 +47,24 @@ class FastBoundary(Stage):
     def start(self, rows: torch.Tensor, runs: torch.Tensor) -> State:
         """At the image itself."""
         images = self.arena.images[rows]
-        nothing = torch.zeros(len(rows), dtype=torch.bool, device=images.device)
         return {
             "image": images,
             "label": self.arena.labels[rows],
             "target": self.arena.target(rows, runs),
             "adv": images.clone(),
             "candidate": images.clone(),
-            "gradient": torch.zeros_like(images),
-            "lead": torch.zeros(len(rows), device=images.device),
-            "known": nothing.clone(),
-            "guess": nothing.clone(),
-            "hit": nothing.clone(),
-            "done": nothing.clone(),
+            "hit": torch.zeros(len(rows), dtype=torch.bool, device=images.device),
+            "done": torch.zeros(len(rows), dtype=torch.bool, device=images.device),
         }
 
     def step(self, state: State) -> None:
-        """Linearise where that is not known yet, move, look, step back where the boundary was crossed."""
-        unknown = (~state["known"]).nonzero().squeeze(1)
-        if len(unknown):
-            _, state["lead"][unknown], state["gradient"][unknown] = self._linearise(state, state["adv"], unknown)
-        there = self._moved(state)
-        logits = self._look(state, there)
-        across = logits.argmax(dim=1) != state["label"]
+        """Linearise, move, look, step back where the boundary was crossed."""
+        there = self._moved(state, *self._linearise(state))
+        across = self.logits(state, there).argmax(dim=1) != state["label"]
         way = there - state["image"]
         distance = size(way, self.arena.norm)
         state["candidate"] = there
         state["adv"] = torch.where(column(across, there), state["image"] + BETA * way, there)
-        # where nothing was crossed, the next iteration starts from the point that was just looked at
-        state["known"] = state["guess"] & ~across
-        state["guess"] = ~across
         state["done"] = state["step"] >= self.steps - 1
         if self.distances is None:
             state["hit"] = across & (distance <= self.arena.eps * (1.0 + 1e-6))
@@ -80,38 +73,16 @@ class FastBoundary(Stage):
             rows = state["position"][found]
             self.distances[rows] = torch.minimum(self.distances[rows], distance[found])
 
-    def _linearise(
-        self, state: State, points: torch.Tensor, where: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits, lead of the target over the label and its gradient, for the rows at `where`."""
-        labels, targets = state["label"][where], state["target"][where]
-        return self.gradient(state, points[where], lead, labels, targets, where=where)
+    def _linearise(self, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lead of the target over the label at each point, and its gradient."""
+        return self.gradient(state, state["adv"], lead, state["label"], state["target"])[1:]
 
-    def _look(self, state: State, there: torch.Tensor) -> torch.Tensor:
-        """Logits of the new points.
+    def _moved(self, state: State, gap_here: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """Algorithm 1: between the projections of the current point and of the image, overshooting a little.
 
-        Rows that did not get across last time are expected not to now either and are looked at with their gradient,
-        which saves the next iteration its forward pass.
+        The hyperplane is where the linearised lead, `gap_here` at the current point, is zero.
         """
-        parts: list[tuple[torch.Tensor, torch.Tensor]] = []
-        guess = state["guess"].nonzero().squeeze(1)
-        rest = (~state["guess"]).nonzero().squeeze(1)
-        if len(guess):
-            logits, state["lead"][guess], state["gradient"][guess] = self._linearise(state, there, guess)
-            parts.append((guess, logits))
-        if len(rest):
-            parts.append((rest, self.logits(state, there[rest], rest)))
-        result = torch.empty(len(there), parts[0][1].shape[1], device=there.device)
-        for where, logits in parts:
-            result[where] = logits
-        return result
-
-    def _moved(self, state: State) -> torch.Tensor:
-        """Algorithm 1: between the projections of the current point and of the image, overshooting a little."""
-        image, adv = state["image"].flatten(1), state["adv"].flatten(1)
-        slope = state["gradient"].flatten(1)
-        # the hyperplane is where the linearised lead is zero
-        gap_here = state["lead"]
+        image, adv, slope = state["image"].flatten(1), state["adv"].flatten(1), gradient.flatten(1)
         gap_image = gap_here + (slope * (image - adv)).sum(dim=1)
         moves = to_hyperplane(
             torch.cat([adv, image]), torch.cat([slope, slope]), torch.cat([gap_here, gap_image]), self.arena.norm
@@ -147,22 +118,17 @@ class UntargetedBoundary(FastBoundary):
         point = random_start(self.arena, f"attack/{self.name}", rows, runs)
         return torch.where(column(runs > 0, images), images + 0.5 * (point - images), images)
 
-    def _linearise(
-        self, state: State, points: torch.Tensor, where: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As before, with the boundary that is nearest in the arena's norm: one backward pass for each other class."""
-        labels = state["label"][where]
-        logits = self.logits(state, points[where], where)
-        near = torch.full((len(where),), torch.inf, device=points.device)
-        best_lead, best_slope = torch.zeros_like(near), torch.zeros_like(points[where])
-        for shift in range(1, logits.shape[1]):
-            targets = (labels + shift) % logits.shape[1]
-            _, ahead, slope = self.gradient(state, points[where], lead, labels, targets, where=where)
-            dual = {"Linf": slope.flatten(1).abs().sum(1), "L1": slope.flatten(1).abs().amax(1)}
-            length = dual.get(self.arena.norm, size(slope, "L2"))
-            distance = ahead.abs() / (length + 1e-12)
+    def _linearise(self, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+        """As before, at the boundary that is nearest in the arena's norm: one pass for every other class."""
+        labels, classes = state["label"], self.arena.verify.classes or 2
+        near = torch.full((len(labels),), torch.inf, device=labels.device)
+        best_lead, best_slope = torch.zeros_like(near), torch.zeros_like(state["adv"])
+        for shift in range(1, classes):
+            targets = (labels + shift) % classes
+            _, ahead, slope = self.gradient(state, state["adv"], lead, labels, targets)
+            distance = ahead.abs() / (size(slope, DUAL[self.arena.norm]) + 1e-12)
             closer = distance < near
             near = torch.where(closer, distance, near)
             best_lead = torch.where(closer, ahead, best_lead)
             best_slope = torch.where(column(closer, slope), slope, best_slope)
-        return logits, best_lead, best_slope
+        return best_lead, best_slope

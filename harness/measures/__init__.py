@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from harness.measures.base import Measure, MeasureEntry, MeasureResult
+from harness.measures.base import SELECTIVITY_VERSION, Measure, MeasureEntry, MeasureResult
 from harness.registry import Registry
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ MEASURES.add(
     "selectivity",
     Measure(
         name="selectivity",
-        version="1",
+        version=SELECTIVITY_VERSION,
         target="harness.measures.selectivity:measure_selectivity",
         description="mean class selectivity index of the units, units then layers (Leavitt & Morcos, 2020)",
     ),

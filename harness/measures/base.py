@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from harness.types import FeatureModel, Labels
 
+SELECTIVITY_VERSION = "1"
+"""Version of the measure "selectivity"."""
+
 NETWORK = ""
 """Layer name of an entry about the whole network."""
 

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.errors import InvalidArgument, ModelError
-from harness.measures.base import NETWORK, MeasureEntry, MeasureResult
+from harness.measures.base import NETWORK, SELECTIVITY_VERSION, MeasureEntry, MeasureResult
 from harness.types import FeatureModel
 
 if TYPE_CHECKING:
@@ -233,7 +233,12 @@ def measure_selectivity(model: FeatureModel, batches: Iterable[torch.Tensor], la
             accumulator.update(model.features(batch), part)
     if seen != len(targets):
         raise InvalidArgument("batches", f"{seen} images", f"as many as labels, {len(targets)}")
-    return MeasureResult(measure="selectivity", version="1", images=seen, entries=_entries(accumulator.class_means()))
+    return MeasureResult(
+        measure="selectivity",
+        version=SELECTIVITY_VERSION,
+        images=seen,
+        entries=_entries(accumulator.class_means()),
+    )
 
 
 def _entries(means: Mapping[str, torch.Tensor]) -> tuple[MeasureEntry, ...]:

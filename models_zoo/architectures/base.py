@@ -46,7 +46,7 @@ class Architecture:
     Args:
         name: first part of the names of its models.
         version: part of the model digest; bumped whenever the same weights would give other logits.
-        builder: (classes, (height, width)) -> network with fresh weights from torch's current random state.
+        builder: (classes, (height, width)) -> network with fresh weights from torch's random state.
         min_size: smallest height and width of images.
         classifier: name of the weight whose rows are the classes.
     """
@@ -60,12 +60,13 @@ class Architecture:
     description: str
     citation: str
 
-    def build(self, classes: int, input_size: tuple[int, int] | None = None) -> Network:
-        """A network with fresh weights.
+    def build(self, classes: int, input_size: tuple[int, int] | None = None, *, seed: int = 0) -> Network:
+        """A network with fresh weights; torch's global random state is left as it was.
 
         Args:
             classes: number of classes, at least 2.
             input_size: (height, width) of images; `default_size` if None.
+            seed: of the weights.
 
         Raises:
             InvalidArgument: too few classes or too small images.
@@ -75,4 +76,6 @@ class Architecture:
             raise InvalidArgument("classes", classes, "at least 2")
         if min(size) < self.min_size:
             raise InvalidArgument("input_size", size, f"at least {self.min_size} x {self.min_size} for {self.name}")
-        return self.builder(classes, size)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # of the CPU alone: torch.manual_seed reseeds every device
+            return self.builder(classes, size)

@@ -1,0 +1,235 @@
+"""Reading commands: `leaderboard`, `compare` and `show`."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import DbOption, JsonOption
+from harness.cli.output import emit, emit_json, emit_table, say
+
+if TYPE_CHECKING:
+    from harness.leaderboard import Board, Cell
+    from harness.storage.queries import Reader
+
+
+class Format(enum.StrEnum):
+    """How a board is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
+class Order(enum.StrEnum):
+    """Direction of sorting."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+def leaderboard(
+    benchmark: Annotated[
+        str, typer.Option("--benchmark", "-b", help="NAME (newest version) or NAME@VERSION.")
+    ] = "digits",
+    dataset: Annotated[str | None, typer.Option("--dataset", help="The board of another data set.")] = None,
+    family: Annotated[str | None, typer.Option("--family", help="Only models of this family.")] = None,
+    sort: Annotated[str | None, typer.Option("--sort", help="Column to sort by [the ranking one].")] = None,
+    order: Annotated[Order | None, typer.Option("--order", help="Direction [better values first].")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="At most N rows.")] = None,
+    offset: Annotated[int, typer.Option("--offset", help="Leave out the first N rows.")] = 0,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Also show cells of outdated component versions; they never rank.")
+    ] = False,
+    output: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TABLE,
+    as_json: JsonOption = False,
+    db: DbOption = None,
+) -> None:
+    """Print a board: scores with 95 % intervals, ranks as ranges where models tie.
+
+    Examples:
+        robustboard leaderboard --benchmark digits
+
+        robustboard leaderboard -b digits --sort robust_accuracy_linf --format latex > board.tex
+    """
+    from harness.leaderboard import BoardQuery, load_board
+    from harness.storage import open_store
+
+    query = BoardQuery(
+        benchmark=benchmark,
+        dataset=dataset,
+        family=family,
+        sort=sort,
+        order=order.value if order is not None else None,
+        limit=limit,
+        offset=offset,
+        stale=stale,
+    )
+    store = open_store(db, read_only=True)
+    try:
+        board = load_board(store, query)
+    finally:
+        store.close()
+    from harness import formats
+
+    match Format.JSON if as_json else output:
+        case Format.JSON:
+            emit(formats.to_json(board))
+        case Format.CSV:
+            emit(formats.to_csv(board))
+        case Format.MARKDOWN:
+            emit(formats.to_markdown(board))
+        case Format.LATEX:
+            emit(formats.to_latex(board))
+        case Format.TABLE:
+            _print_table(board)
+    if not board.rows:
+        say(f"no rows; `robustboard run --benchmark {board.benchmark} --models ...` makes some")
+
+
+def print_board(store: Reader, benchmark: str) -> None:
+    """The whole board as a table."""
+    from harness.leaderboard import BoardQuery, load_board
+
+    _print_table(load_board(store, BoardQuery(benchmark=benchmark)))
+
+
+def _print_table(board: Board) -> None:
+    from harness.formats import to_rows
+
+    table = to_rows(board)
+    own = f" on {board.dataset}"
+    emit(f"{board.title} ({board.benchmark}@{board.version}{own}), ranked by {board.ranked_by}; intervals are 95 %")
+    emit_table(table.headers, table.rows, right=[at for at, right in enumerate(table.right) if right])
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A model on the board.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="NAME or NAME@VERSION.")] = "digits",
+    dataset: Annotated[str | None, typer.Option("--dataset", help="The board of another data set.")] = None,
+    as_json: JsonOption = False,
+    db: DbOption = None,
+) -> None:
+    """Compare two models on the images they share: difference with its paired 95 % interval.
+
+    Example:
+        robustboard compare small_cnn.supervised.digits.s0 resnet20.supervised.digits.s0
+    """
+    from harness.comparison import compare_models
+    from harness.storage import open_store
+
+    store = open_store(db, read_only=True)
+    try:
+        found = compare_models(store, first, second, benchmark=benchmark, dataset=dataset)
+    finally:
+        store.close()
+    if as_json:
+        emit_json([item.to_dict() for item in found])
+        return
+    rows = [
+        (
+            item.column,
+            f"{item.first:.4f}",
+            f"{item.second:.4f}",
+            f"{item.difference:+.4f}",
+            f"{item.low:+.4f} .. {item.high:+.4f}",
+            str(item.n),
+            "yes" if item.significant else "no",
+        )
+        for item in found
+    ]
+    header = ("column", first, second, "second - first", "95 %", "images", "differs")
+    emit_table(header, rows, right=(1, 2, 3, 4, 5))
+
+
+def show(
+    what: Annotated[str, typer.Argument(help="A model's name, or the first digits of an evaluation's digest.")],
+    as_json: JsonOption = False,
+    db: DbOption = None,
+) -> None:
+    """Show a model with its scores and evaluations, or one evaluation with its provenance.
+
+    Examples:
+        robustboard show small_cnn.supervised.digits.s0
+
+        robustboard show 3c606073f4ad --json
+    """
+    from harness.storage import open_store
+
+    store = open_store(db, read_only=True)
+    try:
+        if store.find_model(what) is not None:
+            _show_model(store, what, as_json=as_json)
+        else:
+            _show_evaluation(store, what)
+    finally:
+        store.close()
+
+
+def _show_model(store: Reader, name: str, *, as_json: bool) -> None:
+    import dataclasses
+
+    from harness.leaderboard import model_detail
+
+    detail = model_detail(store, name)
+    if as_json:
+        emit_json(dataclasses.asdict(detail))
+        return
+    summary = detail.summary
+    emit(f"{summary.name}  ({summary.architecture}, {summary.family}, {summary.parameters:,} parameters)")
+    emit(f"digest {summary.digest}, revision {summary.revision}")
+    for flag, evidence in detail.flags.items():
+        emit(f"flag {flag}: {evidence}")
+    emit_table(
+        ("board", "column", "value", "95 %", "images", "rank"),
+        [
+            (
+                f"{row['benchmark']}@{row['version']}:{row['dataset']}",
+                str(row["column"]) + (" (stale)" if row["stale"] else ""),
+                _number(row["value"]),
+                "" if row["low"] is None else f"{_number(row['low'])} .. {_number(row['high'])}",
+                f"{row['n']} of {row['images']}",
+                "" if row["rank"] is None else f"{row['rank']} ({row['rank_low']}-{row['rank_high']})",
+            )
+            for row in detail.scores
+        ],
+        right=(2, 3, 4, 5),
+    )
+    emit_table(
+        ("evaluation", "perturbation", "accuracy", "images", "seconds", "status"),
+        [
+            (
+                str(row["digest"])[:12],
+                str(row["label"]),
+                _number(row["accuracy"]),
+                str(row["n"]),
+                _number(row["seconds"]),
+                f"{row['status']}: {str(row['error']).splitlines()[0]}" if row["error"] else str(row["status"]),
+            )
+            for row in detail.evaluations
+        ],
+        right=(2, 3, 4),
+    )
+
+
+def _show_evaluation(store: Reader, prefix: str) -> None:
+    import dataclasses
+
+    from harness.errors import InvalidArgument, UnknownName
+
+    digits = set("0123456789abcdef")
+    found = store.evaluations(prefix=prefix) if len(prefix) >= 6 and set(prefix) <= digits else ()
+    if not found:
+        raise UnknownName("model or evaluation", prefix, [model.name for model in store.models()])
+    if len(found) > 1:
+        raise InvalidArgument("evaluation", prefix, f"more digits: {len(found)} evaluations begin with these")
+    emit_json(dataclasses.asdict(found[0]))
+
+
+def _number(value: Cell) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)

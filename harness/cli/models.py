@@ -1,0 +1,196 @@
+"""`robustboard models`: the registry."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import DbOption, JsonOption
+from harness.cli.output import emit, emit_json, emit_table, say
+
+if TYPE_CHECKING:
+    from harness.types import Json
+
+app = typer.Typer(help="The registry of models: bundled ones and those you add.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern, such as 'small_cnn.*' (quote it).")] = "*",
+    as_json: JsonOption = False,
+    db: DbOption = None,
+) -> None:
+    """List bundled models and the store's.
+
+    Example:
+        robustboard models list '*.digits.*'
+    """
+    import fnmatch
+
+    cards = [item for item in _all_cards(db) if fnmatch.fnmatchcase(item["name"], pattern)]
+    if as_json:
+        emit_json(cards)
+        return
+    rows = [
+        (
+            card["name"],
+            card["family"],
+            card["architecture"],
+            card["dataset"],
+            f"{card['parameters']:,}",
+            card["origin"],
+        )
+        for card in cards
+    ]
+    emit_table(("model", "family", "architecture", "data set", "parameters", "origin"), rows, right=(4,))
+
+
+@app.command("show")
+def show_model(
+    name: Annotated[str, typer.Argument(help="A model's name.")], as_json: JsonOption = False, db: DbOption = None
+) -> None:
+    """Show a model's card.
+
+    Example:
+        robustboard models show small_cnn.supervised.digits.s0
+    """
+    from harness.errors import UnknownName
+
+    cards = {card["name"]: card for card in _all_cards(db)}
+    if name not in cards:
+        raise UnknownName("model", name, cards)
+    card = cards[name]
+    if as_json:
+        emit_json(card)
+        return
+    for key, value in card.items():
+        if isinstance(value, dict):
+            emit(f"{key}:")
+            for inner, item in value.items():
+                emit(f"  {inner}: {item}")
+        else:
+            emit(f"{key}: {value}")
+
+
+@app.command("add")
+def add_model(
+    name: Annotated[
+        str, typer.Argument(help="architecture.recipe[-variant].dataset[.sN], for example resnet18.public.photos")
+    ],
+    arch: Annotated[str, typer.Option("--arch", help="Architecture; `robustboard models architectures` lists them.")],
+    weights: Annotated[
+        Path, typer.Option("--weights", help="Weights: .safetensors, .pt, .pth or .th (never unpickled).")
+    ],
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="The data set whose classes it tells apart, in that order.")
+    ],
+    family: Annotated[str, typer.Option("--family", help="Group on the board.")] = "added",
+    mean: Annotated[
+        str,
+        typer.Option("--mean", help="Subtracted from images in [0, 1]: R,G,B. 0,0,0 for a model that takes [0, 1]."),
+    ] = "0,0,0",
+    std: Annotated[str, typer.Option("--std", help="Divided by, after the mean: R,G,B.")] = "1,1,1",
+    licence: Annotated[str, typer.Option("--licence", help="Licence of the weights.")] = "unknown",
+    citation: Annotated[str, typer.Option("--citation", help="Where it comes from.")] = "unknown",
+    description: Annotated[str, typer.Option("--description", help="One line.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Add a revision if the name has other weights.")] = False,
+    db: DbOption = None,
+) -> None:
+    """Add a local checkpoint to the store. The file is checked, copied and never unpickled.
+
+    Example:
+        robustboard models add resnet18.public.photos --arch resnet18 --weights model_test.pt --dataset photos
+    """
+    from harness.cli.run import existing
+    from harness.data import open_dataset
+    from harness.errors import CheckpointError, RequestError
+    from harness.storage import open_store
+    from models_zoo.adopt import adopt
+    from models_zoo.architectures import ARCHITECTURES
+    from models_zoo.checkpoints import save_state_dict
+    from models_zoo.registry import bundled_cards
+
+    ARCHITECTURES.get(arch)
+    if name in bundled_cards():
+        raise RequestError(f"name: {name!r} is a bundled model; choose another name")
+    channels = _channels("mean", mean), _channels("std", std)
+    with existing(db) as reader:
+        data = open_dataset(dataset, "test", folders={} if reader is None else reader.folders())
+        model = adopt(
+            arch,
+            weights,
+            name=name,
+            dataset=dataset,
+            input_size=data.image_size,
+            mean=channels[0],
+            std=channels[1],
+            family=family,
+            licence=licence,
+            citation=citation,
+            description=description,
+        )
+    if model.card.classes != len(data.classes):
+        raise CheckpointError(
+            f"weights: {weights} tell {model.card.classes} classes apart, data set {dataset!r} has {len(data.classes)}"
+        )
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(open_store(db)) as store:
+        blob = Path(folder) / "weights.safetensors"
+        save_state_dict(model.network.state_dict(), blob)
+        stored = store.put_model(model.card.to_dict(), model.card.digest, blob=blob, replace=replace)
+    say(f"added {stored.name} (revision {stored.revision}, {model.card.parameters:,} parameters)")
+    emit(f"digest {stored.digest}")
+
+
+@app.command("architectures")
+def list_architectures() -> None:
+    """List the architectures that checkpoints can be added for.
+
+    Example:
+        robustboard models architectures
+    """
+    from models_zoo.architectures import ARCHITECTURES
+
+    for name in ARCHITECTURES.names():
+        emit(name)
+
+
+def _all_cards(db: str | None) -> list[Json]:
+    """Cards of bundled models and, if there is a store, of added ones, by name; `origin` says which."""
+    from harness.errors import StoreNotReady
+    from harness.storage import open_store
+    from models_zoo.registry import bundled_cards
+
+    found = {
+        name: {**card.to_dict(), "digest": card.digest, "origin": "bundled"} for name, card in bundled_cards().items()
+    }
+    try:
+        store = open_store(db, read_only=True)
+    except StoreNotReady:
+        return [found[name] for name in sorted(found)]
+    try:
+        for model in store.models():
+            if model.name not in found:
+                found[model.name] = {
+                    **model.card,
+                    "digest": model.digest,
+                    "origin": f"added (revision {model.revision})",
+                }
+    finally:
+        store.close()
+    return [found[name] for name in sorted(found)]
+
+
+def _channels(argument: str, text: str) -> tuple[float, float, float]:
+    from harness.errors import InvalidArgument
+
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 3:
+        raise InvalidArgument(argument, text, "three numbers such as 0.4914,0.4822,0.4465")
+    return values

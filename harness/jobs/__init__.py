@@ -1,0 +1,1 @@
+"""From specs to stored outcomes: plan, kernel, executors, runner."""

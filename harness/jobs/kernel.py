@@ -1,0 +1,268 @@
+"""The kernel: runs a task and yields its outcomes. Reads images and weights, writes nothing.
+
+Outcomes depend on specs alone: not on batch size, order, bundling or the number of workers (promise A).
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.attacks import AttackResult, run_attack
+from harness.attacks.physical import predict, probe
+from harness.data import Dataset, open_dataset
+from harness.errors import DataError, InvalidArgument, MissingDependency, RobustboardError
+from harness.jobs.context import Context, load
+from harness.jobs.plan import Piece, Task
+from harness.outcome import DETAIL_DTYPE, BlockOutcome, Cost, Detail, Failure, MeasureValue
+from harness.spec import AttackSpec, CorruptionSpec, MeasureSpec
+
+if TYPE_CHECKING:
+    from harness.types import Bits, FeatureModel, ImagesU8
+
+MODELS_KEPT = 8
+"""Loaded models that a worker keeps, the least recently used one going first."""
+
+MEASURE_BATCH = 128
+"""Images in a batch of a measure: sums of floats depend on the cut, so it is not the user's to choose."""
+
+BATCH_DEPENDENT = "batch_dependent"
+"""Flag of models whose logits change with the batch they are in; they run at one fixed batch size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    model: FeatureModel
+    fixed_batch: int | None
+    flags: dict[str, str]
+
+
+class Kernel:
+    """Runs tasks in this process.
+
+    Args:
+        context: models, data and settings.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._models: OrderedDict[str, _Loaded] = OrderedDict()
+        self._data: dict[str, Dataset] = {}
+        self._device = check_device(context.settings.device)
+
+    def run(self, task: Task) -> Iterator[BlockOutcome | Failure]:
+        """Yield an outcome for each piece as soon as it is done; an error is a value, and the other pieces go on."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.context.settings.threads)
+        try:
+            yield from self._run(task)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self, task: Task) -> Iterator[BlockOutcome | Failure]:
+        started = time.perf_counter()
+        try:
+            data = self._dataset(task)
+            images = self._images(task, data)
+        except Exception as error:  # noqa: BLE001 - an error is a value here; the runner stores it with its traceback
+            for piece in task.pieces:
+                yield failure(piece, error)
+            return
+        shared = (time.perf_counter() - started) / len(task.pieces)
+        for piece in task.pieces:
+            try:
+                outcome = self._piece(piece, images[piece.start - task.start : piece.stop - task.start], data, shared)
+            except Exception as error:  # noqa: BLE001 - as above
+                outcome = failure(piece, error)
+            yield outcome
+
+    def _images(self, task: Task, data: Dataset) -> ImagesU8:
+        """The task's images, corrupted once for all of its models."""
+        images = data.images(task.start, task.stop)
+        perturbation = task.pieces[0].spec.perturbation
+        if isinstance(perturbation, CorruptionSpec):
+            from harness.corruptions import corrupt
+
+            return corrupt(
+                images,
+                perturbation.name,
+                perturbation.severity,
+                suite=perturbation.suite,
+                seed=perturbation.seed,
+                indices=np.arange(task.start, task.stop),
+            )
+        return images
+
+    def _piece(self, piece: Piece, images: ImagesU8, data: Dataset, shared: float) -> BlockOutcome | Failure:
+        started = time.perf_counter()
+        loaded = self._model(piece.spec.model.digest, images)
+        labels = data.labels[piece.start : piece.stop]
+        flags = dict(loaded.flags)
+        detail: Detail | None = None
+        measures: tuple[MeasureValue, ...] = ()
+        forwards, backwards = len(images), 0
+        match piece.spec.perturbation:
+            case AttackSpec() as attack:
+                result = self._attack(loaded, attack, images, labels, piece.start)
+                correct, detail = result.robust, pack_detail(result)
+                forwards, backwards = result.forwards, result.backwards
+                flags |= dict(result.evidence)
+            case MeasureSpec() as measure:
+                correct, measures = np.zeros(0, dtype=np.bool_), self._measure(loaded, measure, images, labels)
+            case _:
+                correct = self._correct(loaded, images, labels)
+        cost = Cost(
+            seconds=shared + time.perf_counter() - started,
+            forwards=forwards,
+            backwards=backwards,
+            device=device_name(self._device),
+            batch_size=loaded.fixed_batch or self.context.settings.batch_size,
+        )
+        return BlockOutcome(
+            evaluation=piece.spec.digest,
+            block=piece.block,
+            start=piece.start,
+            stop=piece.stop,
+            correct=correct,
+            cost=cost,
+            detail=detail,
+            measures=measures,
+            flags=flags,
+        )
+
+    def _correct(self, loaded: _Loaded, images: ImagesU8, labels: NDArray[np.int64]) -> Bits:
+        logits = predict(
+            loaded.model,
+            to_float(images, self._device),
+            batch_size=self.context.settings.batch_size,
+            fixed_batch=loaded.fixed_batch,
+        )
+        right: Bits = logits.argmax(dim=1).cpu().numpy() == labels
+        return right
+
+    def _attack(
+        self, loaded: _Loaded, spec: AttackSpec, images: ImagesU8, labels: NDArray[np.int64], start: int
+    ) -> AttackResult:
+        batch = spec.scope.batch if spec.scope is not None else self.context.settings.batch_size
+        return run_attack(
+            loaded.model,
+            to_float(images, self._device),
+            torch.from_numpy(np.array(labels)).to(self._device),
+            spec.attack,
+            norm=spec.norm,
+            eps=spec.eps,
+            seed=spec.seed,
+            indices=np.arange(start, start + len(images)),
+            batch_size=batch,
+            fixed_batch=loaded.fixed_batch,
+            **dict(spec.options),
+        )
+
+    def _measure(
+        self, loaded: _Loaded, spec: MeasureSpec, images: ImagesU8, labels: NDArray[np.int64]
+    ) -> tuple[MeasureValue, ...]:
+        from harness.measures import MEASURES
+
+        size = MEASURE_BATCH
+        batches = (to_float(images[at : at + size], self._device) for at in range(0, len(images), size))
+        result = MEASURES.get(spec.measure).run(loaded.model, batches, labels)
+        return tuple(
+            MeasureValue(layer=entry.layer, quantity=entry.quantity, mean=entry.mean, units=entry.units)
+            for entry in result.entries
+        )
+
+    def _dataset(self, task: Task) -> Dataset:
+        digest = task.data.digest
+        if digest not in self._data:
+            source = self.context.data[digest]
+            folders = {} if source.folder is None else {source.name: Path(source.folder)}
+            data = open_dataset(source.name, source.split, folders=folders)
+            if data.digest != digest:
+                raise DataError(f"data set {source.name!r}: its files changed since the run was planned")
+            self._data[digest] = data
+        return self._data[digest]
+
+    def _model(self, digest: str, images: ImagesU8) -> _Loaded:
+        if digest in self._models:
+            self._models.move_to_end(digest)
+            return self._models[digest]
+        model = load(self.context.models[digest])
+        if isinstance(model, torch.nn.Module):
+            model.to(self._device)
+        result = probe(model, to_float(images[:64], self._device))
+        flags = {}
+        if not result.identical:
+            evidence = f"logits differ by {result.logits_difference:.2g} between batches of 16 and 64"
+            flags[BATCH_DEPENDENT] = f"{evidence}, input gradients by {result.gradient_difference:.2g}"
+        self._models[digest] = _Loaded(model=model, fixed_batch=result.fixed_batch, flags=flags)
+        if len(self._models) > MODELS_KEPT:
+            self._models.popitem(last=False)
+        return self._models[digest]
+
+
+def to_float(images: ImagesU8, device: torch.device) -> torch.Tensor:
+    """uint8 NHWC to float32 NCHW in [0, 1]: exact quotients by 255, contiguous."""
+    tensor = torch.from_numpy(np.array(images)).to(device)
+    return (tensor.permute(0, 3, 1, 2).to(torch.float32) / 255).contiguous()
+
+
+def pack_detail(result: AttackResult) -> Detail:
+    """Per-image record of an attack for the store."""
+    names = tuple(dict.fromkeys(result.broken_by))
+    records = np.zeros(len(result.robust), dtype=DETAIL_DTYPE)
+    records["broken_by"] = [names.index(name) for name in result.broken_by]
+    records["step"] = result.steps
+    records["margin"] = result.margin
+    records["norm"] = result.norm
+    records["forwards"] = result.forwards_per_image
+    records["backwards"] = result.backwards_per_image
+    return Detail(names=names, records=records)
+
+
+def failure(piece: Piece, error: Exception) -> Failure:
+    """An error as a value."""
+    expected = isinstance(error, RobustboardError)
+    message = str(error) if expected else f"{type(error).__name__}: {error}"
+    lines = traceback.format_exception(error)
+    return Failure(
+        evaluation=piece.spec.digest,
+        block=piece.block,
+        start=piece.start,
+        stop=piece.stop,
+        message=" ".join(message.split())[:1000],
+        traceback="".join(lines)[-20_000:],
+    )
+
+
+def check_device(name: str) -> torch.device:
+    """A torch device by name.
+
+    Raises:
+        InvalidArgument: not a device name.
+        MissingDependency: a CUDA device where there is none.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InvalidArgument("device", name, "cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidArgument("device", name, "cpu, cuda or cuda:N")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise MissingDependency(f"device {name}: this machine has no CUDA device that torch can use; try --device cpu")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The device as provenance names it."""
+    if device.type == "cuda":
+        return f"{device} {torch.cuda.get_device_name(device)}"[:60]
+    return "cpu"

@@ -1,0 +1,180 @@
+"""From outcomes to the cells of a board: scores with their intervals, and rank ranges. A cache that can be rebuilt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from harness.benchmarks import Benchmark, ColumnSpec
+from harness.corruptions.suites import SUITES
+from harness.errors import StoreError
+from harness.metrics.ranks import rank_ranges
+from harness.metrics.scores import SCORES, Outcomes
+from harness.spec import CorruptionSpec, DataRef, MeasureSpec, ModelRef, Perturbation
+from harness.storage.queries import Reader
+from harness.storage.store import BoardKey, CellScore, Store
+
+MEASURE_SCORE = "measure"
+"""The one score that is not made of verdicts: the mean of a measured quantity over the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores of one benchmark on one data set.
+
+    Args:
+        benchmark: declares the columns.
+        data: the data set of the board.
+    """
+
+    benchmark: Benchmark
+    data: DataRef
+
+    @property
+    def key(self) -> BoardKey:
+        """Which board it is."""
+        return BoardKey(benchmark=self.benchmark.name, version=self.benchmark.version, data=self.data)
+
+    def refresh(self, store: Store, models: Iterable[ModelRef]) -> None:
+        """Rebuild the cells of some models and the ranks of the whole board."""
+        for model in models:
+            store.put_scores(self.key, model, self.cells(store, model))
+        store.put_ranks(self.key, self.benchmark.ranked_by, self.ranks(store))
+
+    def cells(
+        self, reader: Reader, model: ModelRef, *, session: Session | None = None, touched: str | None = None
+    ) -> list[CellScore]:
+        """The cells that a model's outcomes give.
+
+        Args:
+            reader: the store.
+            model: the model.
+            session: read inside this transaction.
+            touched: keep only the columns made of verdicts that the evaluation with this digest enters. An unfinished
+                cell then gets its value but no bootstrap interval, which is made when the cell is complete or the run
+                ends.
+        """
+        found = []
+        for column in self.benchmark.columns:
+            if column.score == MEASURE_SCORE:
+                cell = self._measured(reader, column, model, session) if touched is None else None
+            else:
+                if touched is not None and touched not in self._specs(column, model):
+                    continue
+                outcomes = self.outcomes(reader, column, model, session)
+                cell = self._scored(column, outcomes, final=touched is None) if outcomes is not None else None
+            if cell is not None:
+                found.append(cell)
+        return found
+
+    def ranks(self, store: Store) -> dict[str, tuple[int, int, int]]:
+        """(rank, rank_low, rank_high) by model digest, over the models whose ranking cell is complete."""
+        column = self.benchmark.column(self.benchmark.ranked_by)
+        complete = [
+            score
+            for score in store.scores(
+                benchmark=self.benchmark.name, version=self.benchmark.version, dataset=self.data.name
+            )
+            if score.column == column.name
+            and score.data.digest == self.data.digest
+            and score.n == score.images
+            and not score.stale
+        ]
+        if not complete:
+            return {}
+        score = SCORES.get(column.score)
+        rows = []
+        for item in complete:
+            outcomes = self.outcomes(store, column, ModelRef(name=item.model_name, digest=item.model), None)
+            if outcomes is None:
+                raise StoreError(f"scores of {item.model_name!r} have no outcomes; run `robustboard db rescore`")
+            rows.append(score.per_image(outcomes))
+        ranges = rank_ranges(
+            np.stack(rows), higher_is_better=column.higher_is_better is not False, seed=self.benchmark.seed
+        )
+        return {
+            item.model: (int(ranges.rank[at]), int(ranges.low[at]), int(ranges.high[at]))
+            for at, item in enumerate(complete)
+        }
+
+    def _specs(self, column: ColumnSpec, model: ModelRef) -> dict[str, Perturbation]:
+        """Evaluations of a column on its full range, in the benchmark's order: digest -> perturbation."""
+        return {
+            request.spec.digest: request.spec.perturbation
+            for request in self.benchmark.requests(model, self.data)
+            if request.group in column.evaluations
+        }
+
+    def outcomes(self, reader: Reader, column: ColumnSpec, model: ModelRef, session: Session | None) -> Outcomes | None:
+        """A column's verdicts on the leading images that all of its evaluations share; None while one lacks any."""
+        specs = self._specs(column, model)
+        verdicts = reader.verdicts(specs, session=session)
+        n = min(
+            self.benchmark.column_images(column, self.data),
+            *(verdicts[key].size if key in verdicts else 0 for key in specs),
+        )
+        if n == 0:
+            return None
+        corruptions = [spec for spec in specs.values() if isinstance(spec, CorruptionSpec)]
+        suite = SUITES.get(corruptions[0].suite) if corruptions else None
+        return Outcomes(
+            verdicts=np.stack([verdicts[key][:n] for key in specs]),
+            cells=tuple((spec.name, spec.severity) for spec in corruptions),
+            baseline=suite.baselines if suite else None,
+        )
+
+    def _scored(self, column: ColumnSpec, outcomes: Outcomes, *, final: bool) -> CellScore:
+        score = SCORES.get(column.score)
+        images = self.benchmark.column_images(column, self.data)
+        n = outcomes.verdicts.shape[1]
+        low: float | None = None
+        high: float | None = None
+        if final or score.verdict or n == images:
+            computed = score.compute(outcomes)
+            value, low, high = computed.value, computed.low, computed.high
+        else:
+            value = score.value(outcomes)
+        return CellScore(
+            column=column.name,
+            metric_version=f"{score.name}/{score.version}",
+            value=value,
+            low=low,
+            high=high,
+            n=n,
+            images=images,
+            bound=column.bound,
+        )
+
+    def _measured(
+        self, reader: Reader, column: ColumnSpec, model: ModelRef, session: Session | None
+    ) -> CellScore | None:
+        """The network's mean of a quantity, on the largest range that was measured."""
+        full = self.benchmark.column_images(column, self.data)
+        specs = {
+            request.spec.digest: request.spec.perturbation
+            for limit in reader.measured_ranges(model, self.data, session=session)
+            for request in self.benchmark.requests(model, self.data, limit=limit)
+            if request.group in column.evaluations
+        }
+        values = reader.measures(specs, session=session)
+        best: CellScore | None = None
+        for digest, perturbation in specs.items():
+            for value in values.get(digest, ()):
+                if not isinstance(perturbation, MeasureSpec) or (value.layer, value.quantity) != ("", column.quantity):
+                    continue
+                n = perturbation.stop - perturbation.start
+                if best is None or n > best.n:
+                    best = CellScore(
+                        column=column.name,
+                        metric_version=f"{perturbation.measure}/{perturbation.version}",
+                        value=value.mean,
+                        low=None,
+                        high=None,
+                        n=n,
+                        images=full,
+                        bound="exact",
+                    )
+        return best
