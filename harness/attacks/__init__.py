@@ -63,12 +63,13 @@ def run_attack(
         UnknownName: unknown attack or option.
         ModelError: non-finite logits, wrong shape, no gradient.
     """
-    from harness.attacks.arena import attack_images
+    from harness.attacks.arena import attack_blocks
 
-    return attack_images(
+    found = attack_blocks(
         model,
         images,
         labels,
+        blocks=[len(images)] if hasattr(images, "__len__") else [0],
         attack=ATTACKS.get(attack),
         norm=norm,
         eps=eps,
@@ -79,3 +80,4 @@ def run_attack(
         numerics=numerics or Numerics(),
         options=options,
     )
+    return next(found)[1]

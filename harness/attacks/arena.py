@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+SQUARE_SHARE = 0.002
+"""AutoAttack's threshold for Square doing better than the white-box attacks."""
+
+
 @dataclass(slots=True)
 class Verdicts:
     """What is known of each of n images so far; tensors of n rows on the model's device."""
@@ -39,6 +44,8 @@ class Verdicts:
     runs: NDArray[np.int64]
     forwards: NDArray[np.int64]
     backwards: NDArray[np.int64]
+    open: torch.Tensor
+    """N, bool: still under attack."""
 
 
 @dataclass(slots=True)
@@ -60,6 +67,7 @@ class Arena:
         order: n x K, classes by their clean logits, largest first.
         numerics: how `search` computes.
         repeats: passes whose mean logits decide a proposal; more than one for randomised models.
+        black_box_last: the attack ends with Square after white-box members.
         evidence: flag -> what was seen.
     """
 
@@ -77,6 +85,7 @@ class Arena:
     order: torch.Tensor
     numerics: Numerics = field(default_factory=lambda: Numerics(fold=False, channels_last=False))
     repeats: int = 1
+    black_box_last: bool = False
     evidence: dict[str, str] = field(default_factory=dict)
 
     def speed_up(self, numerics: Numerics) -> None:
@@ -143,6 +152,7 @@ class Arena:
             state, kept = self.verdicts, rows[held]
             state.adversarial[kept] = tensor[held]
             state.correct[kept] = False
+            state.open[kept] = False
             state.margin[kept] = losses.margin(logits, labels)[held]
             state.scale[kept] = logits[held].abs().amax(dim=1)
             positions = kept.cpu().numpy()
@@ -152,27 +162,34 @@ class Arena:
                 state.broken_by[position] = attack
         return held
 
+    def settle(self, rows: torch.Tensor) -> None:
+        """Nothing more will be tried on the images at `rows`."""
+        self.verdicts.open[rows] = False
+
     def flag(self, name: str, evidence: str) -> None:
         """Doubt the verdict; the first evidence for a flag is kept."""
         self.evidence.setdefault(name, evidence)
 
-    def result(self) -> AttackResult:
-        """The verdicts as they stand."""
+    def result(self, rows: slice = slice(None)) -> AttackResult:
+        """The verdicts on `rows` as they stand."""
         state = self.verdicts
-        moved = size(state.adversarial.double() - self.images.double(), self.norm)
+        moved = size(state.adversarial[rows].double() - self.images[rows].double(), self.norm)
+        evidence = dict(self.evidence)
+        if self.black_box_last:
+            evidence |= square_suspicion(state.broken_by[rows])
         return AttackResult(
-            robust=state.correct.cpu().numpy().copy(),
-            adversarial=state.adversarial,
-            broken_by=tuple(state.broken_by),
-            steps=state.steps,
-            runs=state.runs,
-            margin=state.margin.cpu().numpy().astype(np.float32),
-            scale=state.scale.cpu().numpy().astype(np.float32),
+            robust=state.correct[rows].cpu().numpy().copy(),
+            adversarial=state.adversarial[rows].clone(),
+            broken_by=tuple(state.broken_by[rows]),
+            steps=state.steps[rows].copy(),
+            runs=state.runs[rows].copy(),
+            margin=state.margin[rows].cpu().numpy().astype(np.float32),
+            scale=state.scale[rows].cpu().numpy().astype(np.float32),
             norm=moved.cpu().numpy(),
-            forwards_per_image=state.forwards,
-            backwards_per_image=state.backwards,
-            flags=tuple(sorted(self.evidence)),
-            evidence=MappingProxyType(dict(self.evidence)),
+            forwards_per_image=state.forwards[rows].copy(),
+            backwards_per_image=state.backwards[rows].copy(),
+            flags=tuple(sorted(evidence)),
+            evidence=MappingProxyType(evidence),
         )
 
 
@@ -207,8 +224,17 @@ def enter(
         runs=np.full(n, -1, dtype=np.int64),
         forwards=np.ones(n, dtype=np.int64),
         backwards=np.zeros(n, dtype=np.int64),
+        open=correct.clone(),
     )
     return Arena(model, verify, verify, images, labels, indices, norm, eps, seed, batch, verdicts, order)
+
+
+def square_suspicion(broken_by: list[str]) -> dict[str, str]:
+    """A flag if Square broke more than 0.2 % of the images (and more than one) that white-box attacks had left."""
+    taken, n = broken_by.count("square"), len(broken_by)
+    if taken <= max(1, SQUARE_SHARE * n):
+        return {}
+    return {"square_beats_white_box": f"Square broke {taken} of {n} images that stood against the white-box attacks"}
 
 
 @contextmanager
@@ -231,11 +257,12 @@ def evaluation_mode(model: Classifier) -> Iterator[bool]:
             parameter.requires_grad_(True)
 
 
-def attack_images(
+def attack_blocks(
     model: Classifier,
     images: torch.Tensor,
     labels: torch.Tensor,
     *,
+    blocks: Sequence[int],
     attack: Attack,
     norm: str,
     eps: float | str,
@@ -245,10 +272,35 @@ def attack_images(
     fixed_batch: int | None,
     numerics: Numerics,
     options: Mapping[str, Scalar],
-) -> AttackResult:
-    """What `harness.attacks.run_attack` does, once torch is there; see its documentation."""
-    ball = attack.check_norm(norm)
-    radius = parse_eps(eps)
+) -> Iterator[tuple[int, AttackResult]]:
+    """Attack several blocks of images in one pool and yield each block when its last image is done.
+
+    Slots that become free in one block are refilled from the next, and every block's outcome is what it would be by
+    itself. What `run_attack` takes is documented there.
+
+    Args:
+        model: the classifier.
+        images: of all blocks, one after the other.
+        labels: of the images.
+        blocks: how many images each block has.
+        attack: what to run; one that is not per image gets each block by itself.
+        norm: see `run_attack`, as for all that follow.
+        eps: radius.
+        seed: of all draws.
+        indices: that key the draws.
+        batch_size: rows of a physical batch.
+        fixed_batch: exact rows of every batch.
+        numerics: how the search computes.
+        options: of the attack.
+
+    Yields:
+        (number of the block, its result), in the order in which blocks are done.
+
+    Raises:
+        InvalidArgument: a value outside its domain.
+        ModelError: non-finite logits, wrong shape, no gradient.
+    """
+    ball, radius = attack.check_norm(norm), parse_eps(eps)
     stream_key(seed, "check")
     complete = attack.complete(options)
     batch = check_batch("batch_size", batch_size, None)
@@ -256,22 +308,45 @@ def attack_images(
     pixels = check_images(images)
     truth = check_labels(labels, pixels)
     keys = check_indices(indices, len(pixels))
+    if sum(blocks) != len(pixels) or min(blocks) < 1:
+        raise InvalidArgument("blocks", tuple(blocks), f"positive lengths that add up to {len(pixels)}")
+    edges = np.cumsum([0, *blocks]).tolist()
+    spans = [slice(start, stop) for start, stop in pairwise(edges)]
+    pools = [list(enumerate(spans))] if attack.per_image else [[(number, span)] for number, span in enumerate(spans)]
     with evaluation_mode(model) as was_training:
-        arena = enter(
-            model,
-            pixels,
-            truth,
-            norm=ball,
-            eps=radius,
-            seed=seed,
-            indices=keys,
-            batch=batch,
-            fixed_batch=fixed,
-        )
-        if was_training:
-            arena.flag("train_mode", "the model came in training mode and was evaluated in eval mode")
-        if len(arena.standing()):
-            if attack.per_image:
+        for pool in pools:
+            whole = slice(pool[0][1].start, pool[-1][1].stop)
+            arena = enter(
+                model,
+                pixels[whole],
+                truth[whole],
+                norm=ball,
+                eps=radius,
+                seed=seed,
+                indices=keys[whole],
+                batch=batch,
+                fixed_batch=fixed,
+            )
+            if was_training:
+                arena.flag("train_mode", "the model came in training mode and was evaluated in eval mode")
+            if attack.per_image and len(arena.standing()):
                 arena.speed_up(numerics)
-            attack.load()(arena, complete)
-        return arena.result()
+            inside = {number: slice(span.start - whole.start, span.stop - whole.start) for number, span in pool}
+            yield from _blocks_as_they_end(arena, attack, complete, inside)
+
+
+def _blocks_as_they_end(
+    arena: Arena, attack: Attack, options: Mapping[str, Scalar], waiting: dict[int, slice]
+) -> Iterator[tuple[int, AttackResult]]:
+    """Run the attack; after every step yield the blocks in which no image is under attack any more."""
+    if len(arena.standing()):
+        left = -1
+        for _ in attack.load()(arena, options):
+            still = int(arena.verdicts.open.sum()) if len(waiting) > 1 else left
+            if still == left:
+                continue
+            left = still
+            for number in [key for key, span in waiting.items() if not bool(arena.verdicts.open[span].any())]:
+                yield number, arena.result(waiting.pop(number))
+    for number, span in waiting.items():
+        yield number, arena.result(span)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, cast
@@ -68,11 +68,12 @@ class Attack:
             raise InvalidArgument("norm", norm, f"one of {', '.join(self.norms)} for {self.name}")
         return as_norm(norm)
 
-    def load(self) -> Callable[[Arena, Mapping[str, Scalar]], None]:
-        """The function that runs it: it searches in the arena and proposes what it finds there."""
+    def load(self) -> Callable[[Arena, Mapping[str, Scalar]], Iterator[None]]:
+        """The function that runs it: it searches in the arena and proposes what it finds, step by step."""
         module, _, attribute = self.target.partition(":")
         return cast(
-            "Callable[[Arena, Mapping[str, Scalar]], None]", getattr(importlib.import_module(module), attribute)
+            "Callable[[Arena, Mapping[str, Scalar]], Iterator[None]]",
+            getattr(importlib.import_module(module), attribute),
         )
 
 

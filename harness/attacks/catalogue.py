@@ -138,6 +138,27 @@ _add(
 )
 _add(
     Attack(
+        name="msd",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType(
+            {
+                "steps": replace(_STEPS, default=50),
+                "step_size": Option(default=0.1, low=1e-6, high=100.0, help="length of a step, relative to each eps"),
+                "top": _TOP,
+                "eps_linf": Option(default=8 / 255, low=1e-9, help="Linf ball of the path, unless that is the norm"),
+                "eps_l2": Option(default=0.5, low=1e-9, help="L2 ball of the path, unless that is the norm"),
+                "eps_l1": Option(default=12.0, low=1e-9, help="L1 ball of the path, unless that is the norm"),
+            }
+        ),
+        target=f"{_HERE}:run_msd",
+        budget=members.alone("msd"),
+        summary="steepest descent over the three norms at once; judged in one of them",
+        source="Maini et al., ICML 2020, arXiv 1909.04068",
+    )
+)
+_add(
+    Attack(
         name="autoattack",
         version="1",
         norms=NORMS,

@@ -9,7 +9,7 @@ a multiple of 16 rows: rows that are not in use repeat others and count for noth
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -65,10 +65,15 @@ def _select(state: State, where: torch.Tensor | None) -> tuple[torch.Tensor, tor
     return state["position"][where], state["alive"][where]
 
 
-def run_stage(stage: Stage, rows: torch.Tensor) -> None:
+def run_stage(stage: Stage, rows: torch.Tensor, *, final: bool = False) -> Iterator[None]:
     """Run `stage` on the images at positions `rows` (distinct, in the order in which they enter).
 
-    Broken images are recorded by the arena as they fall.
+    Broken images are recorded by the arena as they fall. Yields after every step.
+
+    Args:
+        stage: what to run.
+        rows: positions of images.
+        final: nothing comes after it: images that it does not break are settled when their last run ends.
     """
     queue = rows.tolist()
     if not queue:
@@ -83,9 +88,13 @@ def run_stage(stage: Stage, rows: torch.Tensor) -> None:
         broken = _judge(stage, state)
         over = state["done"] & state["alive"] & ~broken
         again = over & (state["run"] + 1 < stage.runs)
-        _refill(stage, state, again, broken | (over & ~again), queue)
+        leaving = over & ~again
+        if final and bool(leaving.any()):
+            stage.arena.settle(state["position"][leaving])
+        _refill(stage, state, again, broken | leaving, queue)
         if not queue:
             state = _shrink(state)
+        yield
 
 
 def _open(stage: Stage, first: Iterable[int], slots: int) -> State:

@@ -5,7 +5,7 @@ An ensemble runs its members one after the other, cheap ones first, each on the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from harness.attacks.apgd import auto_pgd
@@ -14,14 +14,12 @@ from harness.attacks.engine import Stage, run_stage
 from harness.attacks.fab import FastBoundary, UntargetedBoundary
 from harness.attacks.fgsm import fast_gradient
 from harness.attacks.members import BUDGETS, EOT, VERSIONS, Options, budget, members
+from harness.attacks.msd import steepest_descent
 from harness.attacks.pgd import projected_gradient
 from harness.attacks.square import square
 
 FINISH_STEPS, FINISH_TARGETS = 20, 3
 """Of the float32 search that follows one in low precision."""
-
-SQUARE_SHARE = 0.002
-"""AutoAttack's threshold: Square taking more of the images than this after the white-box attacks is suspect."""
 
 
 def targets(arena: Arena, wanted: int) -> int:
@@ -71,58 +69,56 @@ MEMBERS: Mapping[str, Callable[[Arena, Options], Stage]] = {
     "fab": _fab,
     "fab-t": _fab_targeted,
     "square": _square,
+    "msd": steepest_descent,
 }
 """Attacks that are one stage, by name: (arena, complete options) -> stage."""
 
 
-def run_members(arena: Arena, plan: Mapping[str, Options]) -> None:
-    """Run members in order on what still stands; flag it if a black-box one does better than the white-box ones."""
-    fallen: dict[str, int] = {}
+def run_members(arena: Arena, plan: Mapping[str, Options]) -> Iterator[None]:
+    """Run members in order on what still stands."""
+    low = arena.numerics.precision != "float32"
+    arena.black_box_last = list(plan)[-1:] == ["square"] and len(plan) > 1
     for name, options in plan.items():
         rows = arena.standing()
         if not len(rows):
             break
-        run_stage(MEMBERS[name](arena, options), rows)
-        fallen[name] = len(rows) - len(arena.standing())
-    if arena.numerics.precision != "float32":
-        finish(arena)
-    taken, n = fallen.get("square", 0), len(arena.images)
-    if len(fallen) > 1 and taken > SQUARE_SHARE * n:
-        words = f"Square broke {taken} of {n} images that stood against {', '.join(list(fallen)[:-1])}"
-        arena.flag("square_beats_white_box", words)
+        final = name == list(plan)[-1] and not low
+        yield from run_stage(MEMBERS[name](arena, options), rows, final=final)
+    if low:
+        yield from finish(arena)
 
 
-def finish(arena: Arena) -> None:
+def finish(arena: Arena) -> Iterator[None]:
     """Search once more in float32 where a search in low precision left images standing, from other random points."""
     arena.speed_up(replace(arena.numerics, precision="float32"))
     runs = targets(arena, FINISH_TARGETS)
     stage = auto_pgd(arena, name="apgd-t-finish", steps=FINISH_STEPS, loss="targeted", runs=runs)
-    run_stage(stage, arena.standing())
+    yield from run_stage(stage, arena.standing(), final=True)
 
 
-def run_one(name: str) -> Callable[[Arena, Options], None]:
+def run_one(name: str) -> Callable[[Arena, Options], Iterator[None]]:
     """The runner of a single attack."""
 
-    def run(arena: Arena, options: Options) -> None:
-        run_members(arena, {name: options})
+    def run(arena: Arena, options: Options) -> Iterator[None]:
+        return run_members(arena, {name: options})
 
     return run
 
 
 run_fgsm, run_pgd, run_fab, run_fab_t = (run_one(name) for name in ("fgsm", "pgd", "fab", "fab-t"))
 run_apgd_ce, run_apgd_dlr, run_apgd_t = (run_one(name) for name in ("apgd-ce", "apgd-dlr", "apgd-t"))
-run_square = run_one("square")
+run_square, run_msd = run_one("square"), run_one("msd")
 
 
-def run_autoattack(arena: Arena, options: Options) -> None:
+def run_autoattack(arena: Arena, options: Options) -> Iterator[None]:
     """AutoAttack: a version's members with its budgets, or with `custom` the members that `attacks` names."""
     version = str(options["version"])
     names = members(str(options["attacks"])) if version == "custom" else VERSIONS[version]
     if version == "rand":
         arena.repeats = EOT
-    run_members(arena, {name: budget(version, name, arena.norm) for name in names})
+    return run_members(arena, {name: budget(version, name, arena.norm) for name in names})
 
 
-def run_worst_of(arena: Arena, options: Options) -> None:
+def run_worst_of(arena: Arena, options: Options) -> Iterator[None]:
     """The worst of the named attacks, image by image."""
-    run_members(arena, {name: BUDGETS[name] for name in members(str(options["attacks"]))})
+    return run_members(arena, {name: BUDGETS[name] for name in members(str(options["attacks"]))})

@@ -36,13 +36,16 @@ class FastBoundary(Stage):
         name: what `broken_by` says.
         steps: iterations of a run.
         targets: runs an image gets.
-        shortest: do not stop at eps but go on looking for shorter perturbations, kept in `distances`.
+        shortest: do not stop at eps but go on looking for shorter perturbations, kept in `distances` (n)
+            and `shortest` (n x C x H x W).
     """
 
     def __init__(self, arena: Arena, *, name: str, steps: int, targets: int, shortest: bool = False) -> None:
         super().__init__(arena)
         self.name, self.steps, self.runs = name, steps, targets
-        self.distances = torch.full((len(arena.images),), torch.inf, device=arena.images.device) if shortest else None
+        self.keep = shortest
+        self.distances = torch.full((len(arena.images),), torch.inf, device=arena.images.device)
+        self.shortest = arena.images.clone() if shortest else arena.images
 
     def start(self, rows: torch.Tensor, runs: torch.Tensor) -> State:
         """At the image itself."""
@@ -66,12 +69,12 @@ class FastBoundary(Stage):
         state["candidate"] = there
         state["adv"] = torch.where(column(across, there), state["image"] + BETA * way, there)
         state["done"] = state["step"] >= self.steps - 1
-        if self.distances is None:
+        if not self.keep:
             state["hit"] = across & (distance <= self.arena.eps * (1.0 + 1e-6))
-        else:
-            found = (across & state["alive"]).nonzero().squeeze(1)
-            rows = state["position"][found]
-            self.distances[rows] = torch.minimum(self.distances[rows], distance[found])
+            return
+        rows = (across & state["alive"] & (distance < self.distances[state["position"]])).nonzero().squeeze(1)
+        places = state["position"][rows]
+        self.distances[places], self.shortest[places] = distance[rows], there[rows]
 
     def _linearise(self, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Lead of the target over the label at each point, and its gradient."""

@@ -8,7 +8,7 @@ Whether an image is close is decided by that image alone, so outcomes do not dep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -54,21 +54,27 @@ class Memory:
         return rows[self.margin[rows] < CLOSE * self.clean[rows]]
 
 
-def run_fast(arena: Arena, _options: Mapping[str, Scalar]) -> None:
+def run_fast(arena: Arena, _options: Mapping[str, Scalar], *, final: bool = True) -> Iterator[None]:
     """The whole schedule on the images that still stand."""
     memory = Memory(arena)
     first = auto_pgd(arena, name="apgd-ce", steps=FIRST_STEPS, loss="ce", runs=1, observe=memory.see)
-    run_stage(first, arena.standing())
+    yield from run_stage(first, arena.standing())
     runs = targets(arena, FAST_TARGETS)
     aimed = auto_pgd(arena, name="apgd-t", steps=TARGET_STEPS, loss="targeted", runs=runs, observe=memory.see)
-    run_stage(aimed, arena.standing())
+    yield from run_stage(aimed, arena.standing())
     last = auto_pgd(arena, name="apgd-close", steps=CLOSE_STEPS, loss="targeted", runs=1, begin=memory.resume)
-    run_stage(last, memory.close(arena.standing()))
-    if arena.numerics.precision != "float32":
-        finish(arena)
+    close = memory.close(arena.standing())
+    low = arena.numerics.precision != "float32"
+    if final and not low:
+        settled = torch.ones_like(arena.verdicts.correct)
+        settled[close] = False
+        arena.settle(settled.nonzero().squeeze(1))
+    yield from run_stage(last, close, final=final and not low)
+    if low:
+        yield from finish(arena)
 
 
-def run_fast_standard(arena: Arena, options: Mapping[str, Scalar]) -> None:
+def run_fast_standard(arena: Arena, options: Mapping[str, Scalar]) -> Iterator[None]:
     """First `fast`, then AutoAttack standard on what it left."""
-    run_fast(arena, options)
-    run_autoattack(arena, {"version": "standard"})
+    yield from run_fast(arena, options, final=False)
+    yield from run_autoattack(arena, {"version": "standard"})

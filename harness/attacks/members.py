@@ -26,6 +26,7 @@ BUDGETS: Mapping[str, Options] = {
     "fab": {"steps": 100, "restarts": 5},
     "fab-t": {"steps": 100, "targets": TARGETS},
     "square": {"queries": 5000, "restarts": 1},
+    "msd": {"steps": 50, "step_size": 0.1, "top": 20, "eps_linf": 8 / 255, "eps_l2": 0.5, "eps_l1": 12.0},
 }
 """What a member spends in an ensemble, unless the ensemble says otherwise."""
 
@@ -71,6 +72,8 @@ def member_cost(name: str, options: Options, classes: int) -> Passes:
         queries = (int(options["queries"]) + 1) * int(options["restarts"])
         return queries + 1, 0
     steps = int(options["steps"])
+    if name == "msd":
+        return 4 * steps + 1, steps
     runs = min(int(options["targets"]), classes - 1) if "targets" in options else int(options["restarts"])
     if name == "fab-t":
         return 2 * steps * runs + 1, steps * runs
