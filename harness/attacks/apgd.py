@@ -282,7 +282,7 @@ class SparseAutoPGD(AutoPGD):
         pixels = float(math.prod(self.arena.images.shape[1:]))
         state["moving"] = torch.full_like(state["length"], pixels)
         state["share"] = torch.full_like(state["length"], L1_START)
-        if self.begin:
+        if self.begin or len(self.factors) > 1:
             state["moving"] = (state["adv"] != state["image"]).flatten(1).sum(dim=1).to(torch.float32)
             state["share"] = state["moving"] / pixels / 1.5
         state["radius"] = torch.full_like(state["length"], self.factors[0] * self.arena.eps)

@@ -32,7 +32,7 @@ def union(robust: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:
     lengths = {name: len(bits) for name, bits in robust.items()}
     if not lengths or len(set(lengths.values())) != 1:
         raise InvalidArgument("robust", lengths, "verdicts on the same images for at least one threat model")
-    found: NDArray[np.bool_] = np.stack(list(robust.values())).all(axis=0)
+    found: NDArray[np.bool_] = np.stack(list(robust.values())).min(axis=0)
     return found
 
 

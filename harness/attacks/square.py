@@ -102,7 +102,8 @@ class Square(Stage):
 
     def step(self, state: State) -> None:
         """Show the first point, then one repainted window a step; keep what lowers the margin."""
-        query = state["step"] - 1
+        # rows that are not in use any more step on: their query stays the last one
+        query = (state["step"] - 1).clamp_max(self.queries - 1)
         asking = query >= 0
         side = torch.where(asking, self._side[query.clamp_min(0)], 0)
         records = []
