@@ -61,7 +61,7 @@ def compare_models(
     for name in (first, second):
         if name not in on_board:
             raise UnknownName(f"model on board {loaded.label} ({wanted})", name, on_board)
-    scorer = Scorer(loaded, on_board[first].data)
+    scorer = Scorer(loaded, store.target(on_board[first].data))
     found = []
     for column in loaded.columns:
         if column.score == MEASURE_SCORE:

@@ -83,21 +83,19 @@ def evaluate(
     try:
         name = _name(model)
         wanted = dataset or loaded.dataset
-        folders = opened.folders()
-        data = open_dataset(wanted, "test", folders=folders)
+        declarations = opened.declarations()
+        data = open_dataset(wanted, "test", folders=declarations)
         sources = find_models(opened, [name])
         if not isinstance(model, str) and sources[0].digest != model.card.digest:
             raise InvalidArgument("model", name, "a model as registered: the store's has other weights or another card")
-        folder = folders.get(wanted)
-        job = Job(
-            benchmark=loaded, models=sources, data=data, folder=None if folder is None else str(folder), limit=limit
-        )
+        target = opened.newest_target(wanted)
+        job = Job(benchmark=loaded, models=sources, data=data, target=target, declarations=declarations, limit=limit)
         report = run_job(opened, job, choose_executor(workers), command="harness.evaluate")
         if report.failures:
             spec, failure = report.failures[0]
             raise WorkError(f"{spec.model.name}, {spec.perturbation.label}: {failure.message}")
         cells = opened.scores(benchmark=loaded.name, version=loaded.version, dataset=wanted, model=name)
-        fresh = tuple(cell for cell in cells if not cell.stale and cell.data.digest == data.digest)
+        fresh = tuple(cell for cell in cells if not cell.stale and cell.data.digest == job.goal.data.digest)
         return Scores(model=name, benchmark=loaded.label, dataset=wanted, cells=fresh)
     finally:
         if opened is not store:

@@ -22,7 +22,18 @@ Row: TypeAlias = Mapping[str, Cell]
 State: TypeAlias = Literal["full", "partial", "missing"]
 
 MISSING: Final = "-"
-_COLUMN_FIELDS: Final = ("name", "title", "help", "kind", "higher_is_better", "norm", "eps", "attack", "images")
+_COLUMN_FIELDS: Final = (
+    "name",
+    "title",
+    "help",
+    "kind",
+    "higher_is_better",
+    "norm",
+    "eps",
+    "attack",
+    "images",
+    "source",
+)
 _RANK_BOUNDS: Final = frozenset({"rank_low", "rank_high"})
 _AFTER_SCORES: Final = ("status", "flags")
 

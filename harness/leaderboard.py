@@ -10,6 +10,7 @@ from harness.benchmarks import Benchmark, ColumnSpec, benchmark_names, load_benc
 from harness.errors import InvalidArgument, UnknownName
 from harness.storage.queries import Reader
 from harness.storage.records import StoredEvaluation, StoredModel, StoredScore
+from harness.target import IN_MEMORY
 from harness.types import Json
 
 Cell: TypeAlias = str | int | float | bool | None
@@ -35,6 +36,8 @@ class Column:
     eps: str | None = None
     attack: str | None = None
     images: int | None = None
+    source: str | None = None
+    """Where corrupted images come from: in memory, published files or regenerated files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +155,8 @@ def load_board(store: Reader, query: BoardQuery) -> Board:
     every = store.scores(benchmark=benchmark.name, version=benchmark.version)
     dataset = _board_dataset(benchmark, query.dataset, every)
     scores = _newest_data([score for score in every if score.data.name == dataset])
-    columns = FIXED_COLUMNS + score_columns(benchmark, scores)
+    source = store.target(scores[0].data).source if scores else IN_MEMORY
+    columns = FIXED_COLUMNS + score_columns(benchmark, scores, source)
     models = {model.name: model for model in store.models()}
     rows = _rows(benchmark, columns, scores, models, store.flags(), stale=query.stale)
     families = tuple(sorted({str(row["family"]) for row in rows}))
@@ -180,7 +184,9 @@ def load_board(store: Reader, query: BoardQuery) -> Board:
     )
 
 
-def score_columns(benchmark: Benchmark, scores: Iterable[StoredScore] = ()) -> tuple[Column, ...]:
+def score_columns(
+    benchmark: Benchmark, scores: Iterable[StoredScore] = (), source: str = IN_MEMORY
+) -> tuple[Column, ...]:
     """The declared columns; `images` is that of the stored cells where there are any (small data sets have fewer)."""
     images = {score.column: score.images for score in scores}
     found = []
@@ -199,6 +205,7 @@ def score_columns(benchmark: Benchmark, scores: Iterable[StoredScore] = ()) -> t
                 eps=attack.eps if attack else None,
                 attack=attack.attack if attack else None,
                 images=images.get(column.name, min(group.images for group in groups)),
+                source=source if any(group.kind == "corruptions" for group in groups) else None,
             )
         )
     return tuple(found)

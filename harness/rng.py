@@ -73,12 +73,13 @@ def to_normal(raw: U32) -> F32:
     outer cells the lower 16 bits choose again among 65,536, so the tails reach 2**-33 (|z| = 6.3).
     """
     body, tail = normal_tables()
-    high = (raw >> np.uint32(16)).astype(np.int32)
-    values = body.take(high)
-    outer = (high == 0) | (high == 65535)
-    if outer.any():
-        low = (raw[outer] & np.uint32(0xFFFF)).astype(np.int32)
-        values[outer] = np.where(high[outer] == 0, tail.take(low), -tail.take(low))
+    values = body.take((raw >> np.uint32(16)).astype(np.intp))  # other index types are converted, ten times slower
+    flat, out = raw.reshape(-1), values.reshape(-1)
+    outer = np.flatnonzero(flat + np.uint32(1 << 16) < np.uint32(1 << 17))  # the first and the last cell, by wrapping
+    if len(outer):
+        words_there = flat[outer]
+        low = (words_there & np.uint32(0xFFFF)).astype(np.intp)
+        out[outer] = np.where(words_there < np.uint32(1 << 16), tail.take(low), -tail.take(low))
     return values
 
 

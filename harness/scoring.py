@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from sqlalchemy.orm import Session
 
-from harness.benchmarks import Benchmark, ColumnSpec
+from harness.benchmarks import Benchmark, ColumnSpec, Request
 from harness.corruptions.suites import SUITES
 from harness.errors import StoreError
 from harness.metrics.ranks import rank_ranges
 from harness.metrics.scores import SCORES, Outcomes
-from harness.spec import CorruptionSpec, DataRef, MeasureSpec, ModelRef, Perturbation
+from harness.spec import DataRef, MeasureSpec, ModelRef
 from harness.storage.queries import Reader
 from harness.storage.store import BoardKey, CellScore, Store
+from harness.target import Target
 
 MEASURE_SCORE = "measure"
 """The one score that is not made of verdicts: the mean of a measured quantity over the network."""
@@ -27,11 +30,16 @@ class Scorer:
 
     Args:
         benchmark: declares the columns.
-        data: the data set of the board.
+        target: what the board's evaluations run on.
     """
 
     benchmark: Benchmark
-    data: DataRef
+    target: Target
+
+    @property
+    def data(self) -> DataRef:
+        """The data set that names the board."""
+        return self.target.data
 
     @property
     def key(self) -> BoardKey:
@@ -62,7 +70,7 @@ class Scorer:
             if column.score == MEASURE_SCORE:
                 cell = self._measured(reader, column, model, session) if touched is None else None
             else:
-                if touched is not None and touched not in self._specs(column, model):
+                if touched is not None and touched not in _column_requests(self.benchmark, self.target, model, column):
                     continue
                 outcomes = self.outcomes(reader, column, model, session)
                 cell = self._scored(column, outcomes, final=touched is None) if outcomes is not None else None
@@ -100,35 +108,36 @@ class Scorer:
             for at, item in enumerate(complete)
         }
 
-    def _specs(self, column: ColumnSpec, model: ModelRef) -> dict[str, Perturbation]:
-        """Evaluations of a column on its full range, in the benchmark's order: digest -> perturbation."""
-        return {
-            request.spec.digest: request.spec.perturbation
-            for request in self.benchmark.requests(model, self.data)
-            if request.group in column.evaluations
-        }
-
     def outcomes(self, reader: Reader, column: ColumnSpec, model: ModelRef, session: Session | None) -> Outcomes | None:
-        """A column's verdicts on the leading images that all of its evaluations share; None while one lacks any."""
-        specs = self._specs(column, model)
-        verdicts = reader.verdicts(specs, session=session)
+        """A column's verdicts on the leading images that all of its evaluations share; None while one lacks any.
+
+        For relative mCE the column's evaluation without a corruption is the clean one; for all other scores every
+        evaluation is a row.
+        """
+        requests = _column_requests(self.benchmark, self.target, model, column)
+        verdicts = reader.verdicts(requests, session=session)
         n = min(
-            self.benchmark.column_images(column, self.data),
-            *(verdicts[key].size if key in verdicts else 0 for key in specs),
+            self.benchmark.column_images(column, self.target),
+            *(verdicts[key].size if key in verdicts else 0 for key in requests),
         )
         if n == 0:
             return None
-        corruptions = [spec for spec in specs.values() if isinstance(spec, CorruptionSpec)]
-        suite = SUITES.get(corruptions[0].suite) if corruptions else None
+        cells = {key: request.cell for key, request in requests.items() if request.cell is not None}
+        aside = [key for key in requests if key not in cells] if column.score == "relative_mce" else []
+        rows = [key for key in requests if key not in aside]
+        suites = {self.benchmark.group(request.group).suite for request in requests.values() if request.cell}
+        suite = SUITES.get(suites.pop()) if suites else None
         return Outcomes(
-            verdicts=np.stack([verdicts[key][:n] for key in specs]),
-            cells=tuple((spec.name, spec.severity) for spec in corruptions),
+            verdicts=np.stack([verdicts[key][:n] for key in rows]),
+            cells=tuple(cells[key] for key in rows) if len(cells) == len(rows) else (),
+            clean=verdicts[aside[0]][:n] if aside else None,
             baseline=suite.baselines if suite else None,
+            baseline_clean=suite.baseline_clean if suite else None,
         )
 
     def _scored(self, column: ColumnSpec, outcomes: Outcomes, *, final: bool) -> CellScore:
         score = SCORES.get(column.score)
-        images = self.benchmark.column_images(column, self.data)
+        images = self.benchmark.column_images(column, self.target)
         n = outcomes.verdicts.shape[1]
         low: float | None = None
         high: float | None = None
@@ -152,11 +161,11 @@ class Scorer:
         self, reader: Reader, column: ColumnSpec, model: ModelRef, session: Session | None
     ) -> CellScore | None:
         """The network's mean of a quantity, on the largest range that was measured."""
-        full = self.benchmark.column_images(column, self.data)
+        full = self.benchmark.column_images(column, self.target)
         specs = {
             request.spec.digest: request.spec.perturbation
-            for limit in reader.measured_ranges(model, self.data, session=session)
-            for request in self.benchmark.requests(model, self.data, limit=limit)
+            for limit in reader.measured_ranges(model, self.target.clean, session=session)
+            for request in self.benchmark.requests(model, self.target, limit=limit)
             if request.group in column.evaluations
         }
         values = reader.measures(specs, session=session)
@@ -178,3 +187,17 @@ class Scorer:
                         bound="exact",
                     )
         return best
+
+
+@functools.lru_cache(maxsize=4096)
+def _column_requests(
+    benchmark: Benchmark, target: Target, model: ModelRef, column: ColumnSpec
+) -> Mapping[str, Request]:
+    """Evaluations of a column on its full range, in the benchmark's order: digest -> request."""
+    return MappingProxyType(
+        {
+            request.spec.digest: request
+            for request in benchmark.requests(model, target)
+            if request.group in column.evaluations
+        }
+    )

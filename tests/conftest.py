@@ -12,3 +12,5 @@ settings.register_profile(
     "robustboard", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("robustboard")
+
+pytest_plugins = ["tests.cli.plugin"]

@@ -7,9 +7,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import InvalidArgument, RequestError, UnknownName
+from harness.errors import DataError, InvalidArgument, RequestError, UnknownName
 from harness.spec import (
     AttackSpec,
     CleanSpec,
@@ -25,6 +25,10 @@ from harness.spec import (
     freeze_options,
     parse_eps,
 )
+from harness.target import Target
+
+if TYPE_CHECKING:
+    from harness.corruptions.suites import Suite
 
 FOLDER = Path(__file__).parent
 _FILE = re.compile(r"(?P<name>[a-z0-9-]+?)-(?P<version>[0-9]+)\.toml")
@@ -38,6 +42,8 @@ class Group:
     kind: Literal["clean", "corruptions", "attack", "measure"]
     images: int
     suite: str = ""
+    backend: str = ""
+    """"reference": the suite's yardstick makes the images, one by one; else our engine."""
     corruptions: tuple[str, ...] = ()
     severities: tuple[int, ...] = ()
     attack: str = ""
@@ -70,6 +76,8 @@ class Request:
     group: str
     spec: EvaluationSpec
     stop: int
+    cell: tuple[str, int] | None = None
+    """(corruption, severity), for corrupted images however they are made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +116,13 @@ class Benchmark:
                 return column
         raise UnknownName("column", name, [column.name for column in self.columns])
 
-    def column_images(self, column: ColumnSpec, data: DataRef) -> int:
-        """Images of a column's full range on a data set; all its evaluations share it."""
-        return min(data.images, *(self.group(name).images for name in column.evaluations))
+    def group_images(self, group: Group, target: Target) -> int:
+        """Images of a group's full range on a target."""
+        return min(group.images, target.corrupted_images if group.kind == "corruptions" else target.clean.images)
+
+    def column_images(self, column: ColumnSpec, target: Target) -> int:
+        """Images of a column's full range on a target; all its evaluations share it."""
+        return min(self.group_images(self.group(name), target) for name in column.evaluations)
 
     def check_data(self, data: DataRef, image_size: tuple[int, int]) -> None:
         """Refuse a data set that the benchmark is not made for.
@@ -126,22 +138,37 @@ class Benchmark:
             wanted, got = ("x".join(map(str, size)) for size in (self.image_size, image_size))
             raise InvalidArgument("dataset", data.name, f"{wanted} images for benchmark {self.label}, its are {got}")
 
-    def requests(self, model: ModelRef, data: DataRef, *, limit: int | None = None) -> tuple[Request, ...]:
-        """All evaluations of one model on one data set.
+    def requests(self, model: ModelRef, target: Target, *, limit: int | None = None) -> tuple[Request, ...]:
+        """All evaluations of one model on one target.
 
         Args:
             model: the model by content.
-            data: the data set by content.
+            target: what to run on. Corrupted files are evaluated as they are, each cell a data set of its own.
             limit: take at most the first `limit` images of each range.
+
+        Raises:
+            DataError: corrupted files lack a cell that the benchmark asks for.
         """
         wanted: list[Request] = []
         for group in self.groups:
-            full = min(group.images, data.images)
+            full = self.group_images(group, target)
             stop = full if limit is None else min(full, limit)
             for perturbation in perturbations(group, self.seed, full, stop):
-                spec = EvaluationSpec(model=model, data=data, perturbation=perturbation)
-                wanted.append(Request(group=group.id, spec=spec, stop=stop))
+                spec = EvaluationSpec(model=model, data=target.clean, perturbation=perturbation)
+                cell = None
+                if isinstance(perturbation, CorruptionSpec):
+                    cell = perturbation.name, perturbation.severity
+                    if target.cells:
+                        spec = EvaluationSpec(model=model, data=_file_cell(target, *cell), perturbation=CleanSpec())
+                wanted.append(Request(group=group.id, spec=spec, stop=stop, cell=cell))
         return tuple(wanted)
+
+
+def _file_cell(target: Target, corruption: str, severity: int) -> DataRef:
+    found = target.cell(corruption, severity)
+    if found is None:
+        raise DataError(f"data set {target.data.name!r} has no files for {corruption} at severity {severity}")
+    return found
 
 
 def perturbations(group: Group, seed: int, full: int, stop: int) -> tuple[Perturbation, ...]:
@@ -158,7 +185,7 @@ def perturbations(group: Group, seed: int, full: int, stop: int) -> tuple[Pertur
     if group.kind == "corruptions":
         from harness.corruptions.suites import SUITES
 
-        suite = SUITES.get(group.suite)
+        suite = SUITES.get(f"{group.suite}-{group.backend}" if group.backend else group.suite)
         return tuple(
             CorruptionSpec(suite=group.suite, name=name, severity=severity, seed=seed, version=suite.version(name))
             for name in group.corruptions
@@ -247,6 +274,7 @@ _GROUP_FIELDS: Mapping[str, tuple[type, bool]] = {
     "kind": (str, True),
     "images": (int, True),
     "suite": (str, False),
+    "backend": (str, False),
     "corruptions": (object, False),
     "severities": (list, False),
     "attack": (str, False),
@@ -289,7 +317,8 @@ def _group(values: dict[str, Any]) -> Group:
         from harness.corruptions.suites import SUITES
 
         suite = SUITES.get(values["suite"])
-        sets = {"benchmark": suite.benchmark, "extra": suite.extra, "all": suite.names}
+        sets: dict[str, tuple[str, ...]] = {"benchmark": suite.benchmark, "extra": suite.extra, "all": suite.names}
+        sets.update(suite.families.items())
         if names not in sets:
             raise UnknownName("set of corruptions", names, sets)
         names = sets[names]
@@ -311,6 +340,8 @@ def _check(benchmark: Benchmark) -> None:
         for name in column.evaluations:
             if name not in ids:
                 raise UnknownName(f"evaluation in column {column.name!r}", name, ids)
+        if column.score in ("mce", "relative_mce"):  # a missing baseline is an error before any compute
+            _suite(benchmark, column).require_baselines()
     for group in benchmark.groups:
         if group.kind not in ("clean", "corruptions", "attack", "measure"):
             raise InvalidArgument("kind", group.kind, "one of clean, corruptions, attack, measure")
@@ -319,6 +350,16 @@ def _check(benchmark: Benchmark) -> None:
         if group.kind == "attack":
             parse_eps(group.eps)
             as_norm(group.norm)
+
+
+def _suite(benchmark: Benchmark, column: ColumnSpec) -> Suite:
+    """The one suite of a column's corruptions."""
+    from harness.corruptions.suites import SUITES
+
+    suites = {group.suite for name in column.evaluations if (group := benchmark.group(name)).kind == "corruptions"}
+    if len(suites) != 1:
+        raise RequestError(f"column {column.name!r}: score {column.score} needs the corruptions of one suite")
+    return SUITES.get(suites.pop())
 
 
 def _unique(kind: str, names: Iterable[str]) -> None:

@@ -119,7 +119,7 @@ def add_model(
         raise RequestError(f"name: {name!r} is a bundled model; choose another name")
     channels = _channels("mean", mean), _channels("std", std)
     with existing(db) as reader:
-        data = open_dataset(dataset, "test", folders={} if reader is None else reader.folders())
+        data = open_dataset(dataset, "test", folders={} if reader is None else reader.declarations())
         model = adopt(
             arch,
             weights,

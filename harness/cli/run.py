@@ -126,17 +126,21 @@ def make_job(
     from harness.jobs.context import find_models
     from harness.jobs.runner import Job
 
-    folders = {} if store is None else store.folders()
+    declarations = {} if store is None else store.declarations()
     wanted = dataset or benchmark.dataset
-    data = open_dataset(wanted, "test", folders=folders)
+    data = open_dataset(wanted, "test", folders=declarations)
     found = find_models(store, names)
     fitting = {wanted, benchmark.dataset}
     models = tuple(model for model in found if model.name in names or model.card["dataset"] in fitting)
     if not models:
         raise UnknownName(f"model for data set {wanted}", " ".join(names), [model.name for model in found])
-    folder = folders.get(wanted)
     return Job(
-        benchmark=benchmark, models=models, data=data, folder=None if folder is None else str(folder), limit=limit
+        benchmark=benchmark,
+        models=models,
+        data=data,
+        target=None if store is None else store.newest_target(wanted),
+        declarations=declarations,
+        limit=limit,
     )
 
 
@@ -186,7 +190,7 @@ def _show_plan(job: Job, plan: Plan, *, as_json: bool) -> None:
             {
                 "benchmark": job.benchmark.name,
                 "version": job.benchmark.version,
-                "dataset": job.data.name,
+                "dataset": job.goal.data.name,
                 "evaluations": plan.evaluations,
                 "verdicts": plan.wanted,
                 "missing": plan.missing,
@@ -232,7 +236,7 @@ def _show_report(report: Report, job: Job, *, as_json: bool) -> None:
             {
                 "benchmark": job.benchmark.name,
                 "version": job.benchmark.version,
-                "dataset": job.data.name,
+                "dataset": job.goal.data.name,
                 "computed": report.computed,
                 "seconds": round(report.seconds, 3),
                 "failures": [
@@ -245,5 +249,5 @@ def _show_report(report: Report, job: Job, *, as_json: bool) -> None:
     say(f"{report.computed} verdicts computed in {report.seconds:.1f} s")
     if report.failures:
         say(f"{len(report.failures)} pieces failed; `robustboard show MODEL` has the errors, a new run tries again")
-    own = "" if job.data.name == job.benchmark.dataset else f" --dataset {job.data.name}"
+    own = "" if job.goal.data.name == job.benchmark.dataset else f" --dataset {job.goal.data.name}"
     say(f"board: robustboard leaderboard --benchmark {job.benchmark.label}{own}")

@@ -113,7 +113,7 @@ def _training_data(name: str, db: str | None) -> TrainingData:
     folders = {}
     if name not in DATASETS:
         store = open_store(db, read_only=True)
-        folders = store.folders()
+        folders = store.declarations()
         store.close()
     learn, test = (open_dataset(name, split, folders=folders) for split in ("train", "test"))
     return TrainingData(

@@ -38,7 +38,7 @@ def corrupt(
         images: n x height x width x 3, uint8 in 0..255, RGB; not modified.
         name: a corruption of the suite, e.g. "gaussian_noise".
         severity: 1 (mild) to 5 (strong).
-        suite: name of a parameter set in `SUITES`.
+        suite: name of a parameter set in `SUITES`; `NAME@any` applies it to sizes that it is not meant for.
         seed: the run's seed, from 0 to 2**63 - 1.
         indices: n positions in the data set (>= 0), which name the draws; default 0..n-1.
 
@@ -56,6 +56,10 @@ def corrupt(
     check_batch(images)
     chosen.check_size(images.shape[1], images.shape[2])
     places = check_indices(indices, len(images))
-    from harness.corruptions import reference
+    if chosen.backend == "reference":
+        from harness.corruptions import reference
 
-    return reference.corrupt(images, name, severity, seed=seed, indices=places, suite=suite)
+        return reference.corrupt(images, name, severity, seed=seed, indices=places)
+    from harness.corruptions import engine
+
+    return engine.corrupt(images, name, severity, recipe=chosen.recipe(name, severity), seed=seed, indices=places)

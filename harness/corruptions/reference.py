@@ -41,7 +41,6 @@ def corrupt(
     *,
     seed: int,
     indices: NDArray[np.int64],
-    suite: str = "imagecorruptions",
 ) -> ImagesU8:
     """Corrupt a checked batch through the package, image by image.
 
@@ -51,7 +50,6 @@ def corrupt(
         severity: 1 to 5.
         seed: the run's seed.
         indices: n image indices, which name the draws.
-        suite: enters the purpose of the draws.
 
     Returns:
         New uint8 array of the same shape. Floats are truncated, as `imagecorruptions.corrupt` does.
@@ -64,15 +62,15 @@ def corrupt(
     function = getattr(load(), name)
     out = np.empty_like(images)
     for row, index in enumerate(indices):
-        with draws(image_seed(seed, suite, name, severity, int(index))), np.errstate(invalid="ignore"):
+        with draws(image_seed(seed, name, severity, int(index))), np.errstate(divide="ignore", invalid="ignore"):
             # spatter divides 0 by 0 where no drop falls on a small image; the package's own cast makes the NaN black
             out[row] = np.nan_to_num(np.asarray(function(Image.fromarray(images[row]), severity))).astype(np.uint8)
     return out
 
 
-def image_seed(seed: int, suite: str, name: str, severity: int, index: int) -> int:
+def image_seed(seed: int, name: str, severity: int, index: int) -> int:
     """The 32-bit seed of one image's draws."""
-    return rng.child_seed(seed, f"corruption/{suite}/{name}/{severity}/{index}")
+    return rng.child_seed(seed, f"corruption/imagecorruptions/{name}/{severity}/{index}")
 
 
 @contextlib.contextmanager

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from harness.data.base import SPLITS, ArrayDataset, Dataset
 from harness.errors import DataError, InvalidArgument, UnknownName
 from harness.registry import Registry
+
+if TYPE_CHECKING:
+    from harness.data.declared import Declaration
 
 __all__ = ["DATASETS", "SPLITS", "ArrayDataset", "Dataset", "Opener", "open_dataset"]
 
@@ -19,13 +22,14 @@ DATASETS: Registry[Opener] = Registry("data set")
 DATASETS.add("digits", "harness.data.digits:open_digits")
 
 
-def open_dataset(name: str, split: str = "test", *, folders: Mapping[str, Path] | None = None) -> Dataset:
+def open_dataset(name: str, split: str = "test", *, folders: Mapping[str, Path | Declaration] | None = None) -> Dataset:
     """Open one split of a data set by name.
 
     Args:
         name: a built-in data set (`DATASETS`) or a key of `folders`.
         split: "train" or "test".
-        folders: name -> image folder as declared by the user (see `harness.data.folder`).
+        folders: name -> image folder, or what the user declared (see `harness.data.declared`). Sets of corrupted files
+            give their clean images here; `open_cell` opens the others.
 
     Returns:
         The split; images are read on demand.
@@ -44,6 +48,14 @@ def open_dataset(name: str, split: str = "test", *, folders: Mapping[str, Path] 
         return DATASETS.get(name)(split)
     if name not in declared:
         raise UnknownName("data set", name, [*DATASETS, *declared])
-    from harness.data.folder import open_folder
+    found = declared[name]
+    if isinstance(found, Path):
+        from harness.data.folder import open_folder
 
-    return open_folder(declared[name], split, name=name)
+        return open_folder(found, split, name=name)
+    from harness.data.declared import open_declared
+
+    if found.layout in ("cifar-c", "imagenet-c"):
+        return open_dataset(found.of, split, folders=folders)
+    base = open_dataset(found.of, "test", folders=folders) if found.of else None
+    return open_declared(found, split, base)

@@ -35,6 +35,9 @@ class Dataset(abc.ABC):
         DataError: no images, or labels that do not fit the classes.
     """
 
+    present: tuple[int, ...] | None = None
+    """Labels that occur, for sets with a subset of the classes: predictions are compared among these outputs only."""
+
     def __init__(
         self, *, name: str, split: str, classes: tuple[str, ...], labels: Labels, image_size: tuple[int, int]
     ) -> None:

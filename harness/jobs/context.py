@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from harness.errors import InvalidArgument, UnknownName
+from harness.data import Dataset, open_dataset
+from harness.data.declared import Declaration, open_cell
+from harness.errors import DataError, InvalidArgument, UnknownName
 from harness.spec import ModelRef
 from harness.types import Json
 
@@ -38,12 +40,31 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSource:
-    """A split as a worker opens it; the worker checks that its content still has this digest."""
+    """Images as a worker opens them; the worker checks that their content still has this digest."""
 
     name: str
     split: str
     digest: str
-    folder: str | None
+    declarations: Mapping[str, Declaration]
+    """Declared data sets that are needed to open it."""
+    cell: tuple[str, int] | None = None
+    """(corruption, severity) for one cell of a set of corrupted files; `name` is then the set's."""
+
+    def open(self) -> Dataset:
+        """The images.
+
+        Raises:
+            DataError: missing, unreadable or changed files.
+        """
+        if self.cell is None:
+            data = open_dataset(self.name, self.split, folders=self.declarations)
+        else:
+            declared = self.declarations[self.name]
+            base = open_dataset(declared.of, self.split, folders=self.declarations)
+            data = open_cell(declared, *self.cell, base)
+        if data.digest != self.digest:
+            raise DataError(f"data set {self.name!r}: its files changed since the run was planned")
+        return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +18,8 @@ from numpy.typing import NDArray
 
 from harness.attacks import AttackResult, run_attack
 from harness.attacks.physical import predict, probe
-from harness.data import Dataset, open_dataset
-from harness.errors import DataError, InvalidArgument, MissingDependency, RobustboardError
+from harness.data import Dataset
+from harness.errors import InvalidArgument, MissingDependency, RobustboardError, WorkError
 from harness.jobs.context import Context, load
 from harness.jobs.plan import Piece, Task
 from harness.outcome import DETAIL_DTYPE, BlockOutcome, Cost, Detail, Failure, MeasureValue
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
 
 MODELS_KEPT = 8
 """Loaded models that a worker keeps, the least recently used one going first."""
+
+DATASETS_KEPT = 4
+"""Opened data sets that a worker keeps: one and, of corrupted files, the cells at hand."""
 
 MEASURE_BATCH = 128
 """Images in a batch of a measure: sums of floats depend on the cut, so it is not the user's to choose."""
@@ -56,7 +58,7 @@ class Kernel:
     def __init__(self, context: Context) -> None:
         self.context = context
         self._models: OrderedDict[str, _Loaded] = OrderedDict()
-        self._data: dict[str, Dataset] = {}
+        self._data: OrderedDict[str, Dataset] = OrderedDict()
         self._device = check_device(context.settings.device)
 
     def run(self, task: Task) -> Iterator[BlockOutcome | Failure]:
@@ -96,7 +98,7 @@ class Kernel:
                 images,
                 perturbation.name,
                 perturbation.severity,
-                suite=perturbation.suite,
+                suite=maker(perturbation),
                 seed=perturbation.seed,
                 indices=np.arange(task.start, task.stop),
             )
@@ -119,7 +121,7 @@ class Kernel:
             case MeasureSpec() as measure:
                 correct, measures = np.zeros(0, dtype=np.bool_), self._measure(loaded, measure, images, labels)
             case _:
-                correct = self._correct(loaded, images, labels)
+                correct = self._correct(loaded, images, labels, data)
         cost = Cost(
             seconds=shared + time.perf_counter() - started,
             forwards=forwards,
@@ -139,13 +141,17 @@ class Kernel:
             flags=flags,
         )
 
-    def _correct(self, loaded: _Loaded, images: ImagesU8, labels: NDArray[np.int64]) -> Bits:
+    def _correct(self, loaded: _Loaded, images: ImagesU8, labels: NDArray[np.int64], data: Dataset) -> Bits:
         logits = predict(
             loaded.model,
             to_float(images, self._device),
             batch_size=self.context.settings.batch_size,
             fixed_batch=loaded.fixed_batch,
         )
+        if data.present is not None:  # sets with fewer classes are judged among those alone
+            absent = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+            absent[list(data.present)] = False
+            logits[:, absent] = -torch.inf
         right: Bits = logits.argmax(dim=1).cpu().numpy() == labels
         return right
 
@@ -182,13 +188,12 @@ class Kernel:
 
     def _dataset(self, task: Task) -> Dataset:
         digest = task.data.digest
-        if digest not in self._data:
-            source = self.context.data[digest]
-            folders = {} if source.folder is None else {source.name: Path(source.folder)}
-            data = open_dataset(source.name, source.split, folders=folders)
-            if data.digest != digest:
-                raise DataError(f"data set {source.name!r}: its files changed since the run was planned")
-            self._data[digest] = data
+        if digest in self._data:
+            self._data.move_to_end(digest)
+            return self._data[digest]
+        self._data[digest] = self.context.data[digest].open()
+        if len(self._data) > DATASETS_KEPT:
+            self._data.popitem(last=False)
         return self._data[digest]
 
     def _model(self, digest: str, images: ImagesU8) -> _Loaded:
@@ -207,6 +212,20 @@ class Kernel:
         if len(self._models) > MODELS_KEPT:
             self._models.popitem(last=False)
         return self._models[digest]
+
+
+def maker(spec: CorruptionSpec) -> str:
+    """The suite, engine's or reference's, whose component has the version that the spec asks for.
+
+    Raises:
+        WorkError: none has it: the spec is of another version of robustboard.
+    """
+    from harness.corruptions.suites import SUITES
+
+    for name in (spec.suite, f"{spec.suite}-reference"):
+        if name in SUITES and SUITES.get(name).version(spec.name) == spec.version:
+            return name
+    raise WorkError(f"corruption {spec.label}: no component of version {spec.version!r} is installed")
 
 
 def to_float(images: ImagesU8, device: torch.device) -> torch.Tensor:

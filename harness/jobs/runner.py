@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy.orm import Session
 
 from harness.benchmarks import Benchmark, Request
 from harness.data import Dataset
+from harness.data.declared import Declaration
 from harness.errors import InvalidArgument
 from harness.jobs.context import Context, DataSource, ModelSource, Settings
 from harness.jobs.executors.base import Executor
@@ -21,6 +23,7 @@ from harness.scoring import Scorer
 from harness.spec import EvaluationSpec
 from harness.storage.queries import Reader
 from harness.storage.store import Rescore, Store, write_scores
+from harness.target import Target
 
 
 class Progress(Protocol):
@@ -50,8 +53,11 @@ class Job:
     benchmark: Benchmark
     models: tuple[ModelSource, ...]
     data: Dataset
-    folder: str | None = None
-    """Where the data set lies, for declared image folders."""
+    """The clean images."""
+    target: Target | None = None
+    """What to run on; by default the clean images, corrupted in memory."""
+    declarations: Mapping[str, Declaration] = field(default_factory=dict)
+    """Declared data sets that workers need."""
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -67,11 +73,17 @@ class Job:
                 wanted = f"a model for {self.data.image_size[0]}x{self.data.image_size[1]} images"
                 raise InvalidArgument("models", f"{model.name} ({size[0]}x{size[1]})", wanted)
 
+    @property
+    def goal(self) -> Target:
+        """What to run on."""
+        return self.target or Target.plain(self.data.ref())
+
     def requests(self) -> tuple[Request, ...]:
         """All evaluations of all models."""
-        data = self.data.ref()
         return tuple(
-            request for model in self.models for request in self.benchmark.requests(model.ref, data, limit=self.limit)
+            request
+            for model in self.models
+            for request in self.benchmark.requests(model.ref, self.goal, limit=self.limit)
         )
 
 
@@ -122,7 +134,7 @@ def run_job(
         if model.weights is None:  # bundled models are registered on first use
             store.put_model(model.card, model.digest, blob=None, replace=True)
     plan = plan_job(store, job)
-    scorer = Scorer(job.benchmark, job.data.ref())
+    scorer = Scorer(job.benchmark, job.goal)
     computed, failures = 0, []
     watcher.planned(plan)
     if plan.tasks:
@@ -144,9 +156,20 @@ def run_job(
 
 def context_of(job: Job, settings: Settings) -> Context:
     """What workers need for a job."""
-    data = job.data.ref()
-    source = DataSource(name=data.name, split=data.split, digest=data.digest, folder=job.folder)
-    return Context(models={model.digest: model for model in job.models}, data={data.digest: source}, settings=settings)
+    goal = job.goal
+    clean = goal.clean
+    sources = {
+        clean.digest: DataSource(name=clean.name, split=clean.split, digest=clean.digest, declarations=job.declarations)
+    }
+    for cell in goal.cells:
+        sources[cell.data.digest] = DataSource(
+            name=goal.data.name,
+            split="test",
+            digest=cell.data.digest,
+            declarations=job.declarations,
+            cell=(cell.corruption, cell.severity),
+        )
+    return Context(models={model.digest: model for model in job.models}, data=sources, settings=settings)
 
 
 def _rescore(store: Store, scorer: Scorer, spec: EvaluationSpec) -> Rescore:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
+from harness.data.declared import Declaration
 from harness.errors import UnknownName
 from harness.outcome import Detail, MeasureValue, unpack_bits
 from harness.spec import DataRef, ModelRef
@@ -29,6 +30,7 @@ from harness.storage.schema import (
     RunRow,
     ScoreRow,
 )
+from harness.target import Target
 from harness.types import Json
 
 _CHUNK = 400  # values in one IN (...) list; SQLite's oldest limit on variables is 999
@@ -89,9 +91,33 @@ class Reader:
             rows = session.scalars(sa.select(DatasetRow).order_by(DatasetRow.name, DatasetRow.split, DatasetRow.id))
             return tuple(StoredDataset(ref=_data_ref(row), path=row.path, added_at=row.added_at) for row in rows)
 
-    def folders(self) -> dict[str, Path]:
-        """Declared image folders: name -> path as last declared."""
-        return {item.ref.name: Path(item.path) for item in self.datasets() if item.path is not None}
+    def declarations(self) -> dict[str, Declaration]:
+        """Declared data sets by name, as last declared."""
+        query = sa.select(DatasetRow).where(DatasetRow.path.is_not(None), DatasetRow.declaration.is_not(None))
+        found = {}
+        with Session(self.engine) as session:
+            for row in session.scalars(query.order_by(DatasetRow.id)):
+                values = json.loads(row.declaration or "{}")
+                found[row.name] = Declaration(
+                    name=row.name, layout=values["layout"], path=Path(row.path or ""), of=values["of"]
+                )
+        return found
+
+    def target(self, data: DataRef) -> Target:
+        """What the evaluations of a board on this data set run on."""
+        query = sa.select(DatasetRow.declaration).where(
+            DatasetRow.name == data.name, DatasetRow.split == data.split, DatasetRow.digest == data.digest
+        )
+        with Session(self.engine) as session:
+            raw = session.scalar(query)
+        values = json.loads(raw)["target"] if raw else None
+        return Target.from_dict(data, values) if values else Target.plain(data)
+
+    def newest_target(self, name: str) -> Target | None:
+        """The target of a declared set of corrupted files, as last declared; None for any other data set."""
+        declared = [item.ref for item in self.datasets() if item.ref.name == name and item.path is not None]
+        target = self.target(declared[-1]) if declared else None
+        return target if target is not None and target.cells else None
 
     # -- outcomes ------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,8 @@ class DatasetRow(Base):
     images: Mapped[int]
     classes: Mapped[int]
     path: Mapped[str | None] = mapped_column(Text)
+    declaration: Mapped[str | None] = mapped_column(Text)
+    """Canonical JSON: layout, base data set and, for corrupted files, the target; null for what was not declared."""
     added_at: Mapped[str] = mapped_column(String(32))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from harness.data.declared import Declaration
 from harness.digest import canonical_json
 from harness.errors import RequestError, StoreError
 from harness.outcome import BlockOutcome, Detail, Failure, MeasureValue, pack_bits, unpack_bits
@@ -29,6 +30,7 @@ from harness.storage.schema import (
     RunRow,
     ScoreRow,
 )
+from harness.target import Target
 from harness.types import Json
 
 
@@ -118,12 +120,24 @@ class Store(Reader):
             raise StoreError(f"model {name!r} vanished while it was written")
         return stored
 
-    def put_dataset(self, ref: DataRef, path: Path | None) -> None:
-        """Register a split of a data set, or renew the hint where it lies."""
+    def put_dataset(self, ref: DataRef, declaration: Declaration, target: Target | None = None) -> None:
+        """Register a split that the user declares, or renew the hint where it lies; the newest declaration counts.
+
+        Args:
+            ref: the split by content.
+            declaration: how it is read.
+            target: for corrupted files, what a benchmark runs on.
+        """
+        values = {"layout": declaration.layout, "of": declaration.of, "target": target.to_dict() if target else None}
         with Session(self.engine) as session, session.begin():
+            known = session.scalars(
+                sa.select(DatasetRow).where(DatasetRow.name == ref.name, DatasetRow.split == ref.split)
+            )
+            for other in known:
+                if other.digest != ref.digest:
+                    other.path = None
             row = _dataset(session, ref)
-            if path is not None:
-                row.path = str(path)
+            row.path, row.declaration = str(declaration.path), canonical_json(values)
 
     # -- runs ----------------------------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ def test_a_replaced_file_is_opened_anew(tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert answer.json()["error"]["type"] == "StoreTooNew"
     path.unlink()
-    assert Client(create_app(source=source)).get("/readyz").json()["error"]["type"] == "StoreNotReady"
+    assert Client(create_app(source=source)).get("/readyz").json()["error"]["type"] == "StoreMissing"
 
 
 def test_the_store_is_opened_without_the_right_to_write(tmp_path: Path) -> None:
@@ -99,7 +99,8 @@ from api.settings import ApiSettings
 async def main():
     transport = httpx.ASGITransport(app=create_app(ApiSettings(db=sys.argv[1])))
     async with httpx.AsyncClient(transport=transport, base_url="http://board.test") as client:
-        for path in ("/", "/api/v1/leaderboard.tex?benchmark=digits", "/api/v1/models", "/readyz", "/models/none"):
+        for path in ("/", "/api/v1/leaderboard.tex?benchmark=digits", "/api/v1/models", "/readyz", "/models/none",
+                     "/api/v1/models/none/corruptions.svg"):
             answer = await client.get(path)
             print(path, answer.status_code)
 
@@ -118,5 +119,6 @@ print("heavy:", sorted({"torch", "torchvision", "pandas", "sklearn", "models_zoo
         "/api/v1/models 200",
         "/readyz 200",
         "/models/none 404",
+        "/api/v1/models/none/corruptions.svg 404",
         "heavy: []",
     ]

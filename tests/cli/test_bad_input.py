@@ -13,7 +13,7 @@ from PIL import Image
 
 from models_zoo.checkpoints import save_state_dict
 from models_zoo.registry import load_model
-from tests.cli.conftest import Answer, Cli
+from tests.cli.plugin import Answer, Cli
 
 MODEL = "small_cnn.supervised.digits.s0"
 DB = "results.db"

@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("images", sa.Integer(), nullable=False),
         sa.Column("classes", sa.Integer(), nullable=False),
         sa.Column("path", sa.Text(), nullable=True),
+        sa.Column("declaration", sa.Text(), nullable=True),
         sa.Column("added_at", sa.String(32), nullable=False),
         sa.UniqueConstraint("name", "split", "digest"),
     )

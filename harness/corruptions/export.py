@@ -1,0 +1,242 @@
+"""Write a suite to disk in the published layouts, resumable after a crash at any point.
+
+`npy`: CIFAR-10-C's, one `NAME.npy` of (5 n) x h x w x 3 uint8, severity by severity, and `labels.npy`. `folder`:
+ImageNet-C's, `NAME/SEVERITY/CLASS/IMAGE.JPEG`, JPEG quality 85 as published (the files are lossy: a published
+ImageNet-C number includes that compression, an in-memory number does not).
+
+Since an image depends on its index alone, an interrupted export goes on where the files end. `manifest.json` says what
+is being written; a folder that holds another export is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from harness.corruptions import corrupt
+from harness.corruptions.suites import SEVERITIES, SUITES, Suite
+from harness.errors import DataError, InvalidArgument
+
+if TYPE_CHECKING:
+    from harness.types import ImagesU8, Labels
+
+Layout: TypeAlias = Literal["npy", "folder"]
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (images done, images in all), over all corruptions and severities."""
+
+JPEG_QUALITY = 85
+BLOCK_PIXELS = 1 << 20
+"""Pixels held in memory at a time: 1,024 images of 32x32, 20 of 224x224."""
+
+
+class Source(Protocol):
+    """What is exported; `harness.data.Dataset` is one."""
+
+    classes: tuple[str, ...]
+    labels: Labels
+    image_size: tuple[int, int]
+
+    @property
+    def digest(self) -> str:
+        """Content fingerprint."""
+        ...
+
+    def images(self, start: int = 0, stop: int | None = None) -> ImagesU8:
+        """Images [start, stop)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    source: Source
+    folder: Path
+    suite: Suite
+    names: tuple[str, ...]
+    seed: int
+    count: int
+    report: Progress
+
+    def steps(self, start: int) -> Iterator[tuple[int, int]]:
+        """Ranges of images from `start` on, some pixels each."""
+        height, width = self.source.image_size
+        size = max(1, BLOCK_PIXELS // (height * width))
+        for low in range(start, self.count, size):
+            yield low, min(low + size, self.count)
+
+    def corrupted(self, name: str, severity: int, low: int, high: int) -> ImagesU8:
+        """Corrupted images [low, high)."""
+        return corrupt(
+            self.source.images(low, high), name, severity, suite=self.suite.name, seed=self.seed,
+            indices=range(low, high),
+        )  # fmt: skip
+
+
+def export(
+    source: Source,
+    folder: Path,
+    *,
+    suite: str,
+    layout: Layout = "npy",
+    names: Sequence[str] | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write corrupted copies of a data set; call again with the same arguments to resume or to add corruptions.
+
+    Args:
+        source: the clean images.
+        folder: where to write; made if missing.
+        suite: name of a suite.
+        layout: "npy" (CIFAR-10-C) or "folder" (ImageNet-C).
+        names: corruptions; all of the suite if None.
+        seed: the run's seed.
+        limit: the first so many images; all if None.
+        progress: see `Progress`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UnknownName: suite or corruption.
+        InvalidArgument: a layout or limit that does not exist, or images that the suite is not for.
+        DataError: the folder holds another export.
+    """
+    chosen = SUITES.get(suite)
+    wanted = tuple(names) if names is not None else chosen.names
+    for name in wanted:
+        chosen.check_name(name)
+    chosen.check_size(*source.image_size)
+    count = len(source.labels) if limit is None else limit
+    if not 1 <= count <= len(source.labels):
+        raise InvalidArgument("limit", limit, f"1 to {len(source.labels)}")
+    if layout not in ("npy", "folder"):
+        raise InvalidArgument("layout", layout, "npy or folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, _manifest(source, chosen, layout, seed, count))
+    total = len(wanted) * len(SEVERITIES) * count
+
+    def report(done: int, _: int) -> None:
+        if progress is not None:
+            progress(done, total)
+
+    job = _Job(source=source, folder=folder, suite=chosen, names=wanted, seed=seed, count=count, report=report)
+    (_export_npy if layout == "npy" else _export_folder)(job)
+    return folder
+
+
+def _manifest(source: Source, suite: Suite, layout: Layout, seed: int, count: int) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "layout": layout,
+        "suite": suite.name,
+        "versions": {name: suite.version(name) for name in suite.names},
+        "seed": seed,
+        "images": count,
+        "data": source.digest,
+        "made": "regenerated by robustboard; not the published files",
+    }
+
+
+def _claim(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest, or compare it with the one that is there."""
+    path = folder / "manifest.json"
+    if path.exists():
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            there = None
+        if there != manifest:
+            raise DataError(f"folder {str(folder)!r} holds another export (see manifest.json); choose an empty folder")
+        return
+    if any(folder.iterdir()):
+        raise DataError(f"folder {str(folder)!r} is not empty and holds no export; choose an empty folder")
+    _replace(path, json.dumps(manifest, indent=1).encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def _export_npy(job: _Job) -> None:
+    """One array file a corruption, appended to block by block."""
+    import io
+
+    buffer = io.BytesIO()
+    np.save(
+        buffer, np.tile(job.source.labels[: job.count], len(SEVERITIES)).astype(np.uint8 if _small(job) else np.int64)
+    )
+    _replace(job.folder / "labels.npy", buffer.getvalue())
+    height, width = job.source.image_size
+    each = height * width * 3
+    header = _header((len(SEVERITIES) * job.count, height, width, 3))
+    for place, name in enumerate(job.names):
+        before = place * len(SEVERITIES) * job.count
+        path, part = job.folder / f"{name}.npy", job.folder / f"{name}.npy.part"
+        if not path.exists():
+            with part.open("r+b" if part.exists() else "w+b") as handle:
+                have = handle.seek(0, os.SEEK_END)
+                done = max(0, have - len(header)) // each
+                if done == 0:
+                    handle.seek(0)
+                    handle.write(header)
+                handle.truncate(len(header) + done * each)  # half an image at the end is written anew
+                handle.seek(0, os.SEEK_END)
+                for severity in SEVERITIES[done // job.count :]:
+                    first = done - (severity - 1) * job.count
+                    for low, high in job.steps(max(0, first)):
+                        handle.write(job.corrupted(name, severity, low, high).tobytes())
+                        job.report(before + (severity - 1) * job.count + high, 0)
+            part.replace(path)
+        job.report(before + len(SEVERITIES) * job.count, 0)
+
+
+def _small(job: _Job) -> bool:
+    """CIFAR-10-C's labels are uint8; more than 256 classes need more."""
+    return len(job.source.classes) <= 256
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The header of a version 1.0 .npy file of uint8."""
+    import io
+
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def _export_folder(job: _Job) -> None:
+    """One JPEG an image; files that exist are left alone."""
+    import io
+
+    for place, name in enumerate(job.names):
+        for severity in SEVERITIES:
+            before = (place * len(SEVERITIES) + severity - 1) * job.count
+            for low, high in job.steps(0):
+                paths = [_image_path(job, name, severity, index) for index in range(low, high)]
+                missing = [row for row, path in enumerate(paths) if not path.exists()]
+                if missing:
+                    images = job.corrupted(name, severity, low, high)
+                    for path, image in ((paths[row], images[row]) for row in missing):
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        buffer = io.BytesIO()
+                        Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
+                        _replace(path, buffer.getvalue())
+                job.report(before + high, 0)
+
+
+def _image_path(job: _Job, name: str, severity: int, index: int) -> Path:
+    class_name = job.source.classes[int(job.source.labels[index])]
+    if class_name in (".", "..") or "/" in class_name or "\\" in class_name or "\0" in class_name:
+        raise DataError(f"class name {class_name!r} cannot be a folder name")
+    return job.folder / name / str(severity) / class_name / f"{index:08d}.JPEG"

@@ -1,0 +1,185 @@
+"""The kernel against the packages called by hand: same images, same cut, same seed, same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from harness import rng
+from harness.benchmarks import Benchmark, parse_benchmark
+from harness.data import open_dataset
+from harness.errors import DataError, InvalidArgument
+from harness.jobs.context import ModelSource, Settings
+from harness.jobs.executors.local import SerialExecutor
+from harness.jobs.kernel import Kernel, check_device, to_float
+from harness.jobs.runner import Job, context_of, plan_job, run_job
+from harness.outcome import Failure
+from harness.storage.store import Store
+from models_zoo.registry import load_model
+from tests.harness.jobs.conftest import MODELS
+
+REFERENCE = """
+name = "reference"
+version = 1
+title = "Reference"
+description = "AutoAttack and one corruption through the reference packages."
+dataset = "digits"
+classes = 10
+image_size = [32, 32]
+seed = 3
+ranked_by = "robust_accuracy_linf"
+
+[[evaluations]]
+id = "aa"
+kind = "attack"
+attack = "autoattack:reference"
+norm = "Linf"
+eps = "8/255"
+images = 12
+batch = 8
+
+[[evaluations]]
+id = "fog"
+kind = "corruptions"
+suite = "imagecorruptions"
+backend = "reference"
+corruptions = ["fog", "impulse_noise", "glass_blur"]
+severities = [4]
+images = 12
+
+[[columns]]
+name = "robust_accuracy_linf"
+title = "AutoAttack"
+help = "robust"
+score = "accuracy"
+evaluations = ["aa"]
+higher_is_better = true
+
+[[columns]]
+name = "corruption_accuracy"
+title = "Fog"
+help = "corrupted"
+score = "mean_accuracy"
+evaluations = ["fog"]
+higher_is_better = true
+"""
+
+
+@pytest.fixture
+def reference() -> Benchmark:
+    """Twelve images through the reference packages, in batches of eight."""
+    return parse_benchmark(REFERENCE)
+
+
+def test_scores_equal_the_packages_called_by_hand(
+    store: Store, reference: Benchmark, models: tuple[ModelSource, ...]
+) -> None:
+    """Robust accuracy is pyautoattack's own; corrupted accuracy is a plain loop over imagecorruptions."""
+    import pyautoattack
+
+    from harness.corruptions import reference as adapter
+
+    job = Job(benchmark=reference, models=models[:1], data=open_dataset("digits"))
+    assert not run_job(store, job, SerialExecutor()).failures
+    scores = {score.column: score for score in store.scores(benchmark="reference")}
+
+    model = load_model(MODELS[0])
+    data = open_dataset("digits")
+    pixels, labels = data.images(0, 12), torch.from_numpy(np.array(data.labels[:12]))
+    images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float().div(255).contiguous()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    state = torch.get_rng_state()
+    attack = pyautoattack.AutoAttack(model, norm="Linf", eps=8 / 255, seed=3, version="standard", device="cpu")
+    adversarial, _ = attack.run_standard_evaluation(images, labels, batch_size=8)
+    robust = [
+        bool(verdict) for at in (0, 8) for verdict in (model(adversarial[at : at + 8]).argmax(1) == labels[at : at + 8])
+    ]
+    torch.set_rng_state(state)
+    torch.set_num_threads(threads)
+    assert scores["robust_accuracy_linf"].value == np.mean(robust)
+    assert scores["robust_accuracy_linf"].n == 12
+
+    right = []
+    for name in ("fog", "impulse_noise", "glass_blur"):
+        for index in range(12):
+            seed = rng.child_seed(3, f"corruption/imagecorruptions/{name}/4/{index}")
+            with adapter.draws(seed) as package:
+                from PIL import Image
+
+                made = np.uint8(getattr(package, name)(Image.fromarray(pixels[index]), 4))
+            logits = model(torch.from_numpy(made.copy()).permute(2, 0, 1)[None].float() / 255)
+            right.append(bool(logits.argmax(1)[0] == labels[index]))
+    assert scores["corruption_accuracy"].value == pytest.approx(np.mean(right), abs=1e-12)
+
+
+def test_a_block_is_corrupted_once_for_all_models(store: Store, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two models, four corrupted blocks: four calls."""
+    import harness.corruptions
+
+    calls: list[str] = []
+    original = harness.corruptions.corrupt
+
+    def counting(images: object, name: str, *arguments: object, **options: object) -> object:
+        calls.append(name)
+        return original(images, name, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(harness.corruptions, "corrupt", counting)
+    run_job(store, job, SerialExecutor())
+    assert sorted(calls) == ["brightness", "brightness", "gaussian_noise", "gaussian_noise"]
+
+
+def test_floats_are_exact_quotients() -> None:
+    """uint8 NHWC to float32 NCHW in [0, 1]."""
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
+    found = to_float(images, torch.device("cpu"))
+    assert found.shape == (1, 3, 16, 16)
+    assert torch.equal(found[0, 1].reshape(-1), torch.arange(256, dtype=torch.float32) / 255)
+
+
+def test_a_data_set_that_changed_since_the_plan_is_an_error(store: Store, job: Job) -> None:
+    """The worker checks the content it opens; outcomes never land under another fingerprint."""
+    from dataclasses import replace
+
+    context = context_of(job, Settings())
+    plan = plan_job(store, job)
+    task = plan.tasks[0]
+    lying = replace(task.pieces[0].spec.data, digest="0" * 64)
+    source = replace(context.data[job.data.digest], digest=lying.digest)
+    context = replace(context, data={lying.digest: source})
+    pieces = tuple(replace(piece, spec=replace(piece.spec, data=lying)) for piece in task.pieces)
+    (outcome, *_) = Kernel(context).run(replace(task, pieces=pieces))
+    assert isinstance(outcome, Failure)
+    assert "changed since the run was planned" in outcome.message
+    assert DataError.__name__ in outcome.traceback
+
+
+@pytest.mark.parametrize("name", ["gpu", "meta", ""])
+def test_bad_devices_are_refused(name: str) -> None:
+    """A device is cpu, cuda or cuda:N."""
+    with pytest.raises(InvalidArgument, match="device"):
+        check_device(name)
+
+
+def test_models_with_batch_dependent_logits_are_flagged_and_run_at_a_fixed_batch(
+    store: Store, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch norm left in train mode: promise A fails, the board says so, and the batch no longer matters."""
+    import harness.jobs.kernel as kernel_module
+    from harness.jobs.context import load
+
+    def in_train_mode(source: ModelSource) -> torch.nn.Module:
+        model = load(source)
+        assert isinstance(model, torch.nn.Module)
+        for part in model.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.train()
+                part.momentum = 0.0
+        return model
+
+    monkeypatch.setattr(kernel_module, "load", in_train_mode)
+    run_job(store, job, SerialExecutor())
+    assert all("batch_dependent" in flags for flags in store.flags().values())
+    assert len(store.flags()) == 2
