@@ -159,7 +159,7 @@ class Scorer:
             high=high,
             n=n,
             images=images,
-            bound=column.bound,
+            bound=self.benchmark.column_bound(column),
         )
 
     def _measured(
