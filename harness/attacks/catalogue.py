@@ -55,7 +55,7 @@ _add(
 _add(
     Attack(
         name="pgd",
-        version="1",
+        version="2",
         norms=NORMS,
         options=MappingProxyType(
             {

@@ -75,16 +75,16 @@ def prepare(model: Classifier, like: torch.Tensor, numerics: Numerics) -> Classi
         return model
     drawn = rng.uniform(0, "attack/speed", range(ROWS), tuple(like.shape[1:]))
     sample = torch.from_numpy(drawn).to(like.device)
-    folded = fold(model) if numerics.fold else None
-    if folded is not None and not _agree(model, folded, sample):
-        folded = None
-    body = folded if folded is not None else _copied(model)
-    if body is None:
-        return model
-    exact = Faster(body, Numerics(fold=False, channels_last=numerics.channels_last))
-    if not _agree(model, exact, sample):
-        return model
-    return exact if numerics.precision == "float32" else Faster(body, numerics)
+    with torch.no_grad():
+        expected = model(sample)
+    for make in (fold, _copied) if numerics.fold else (_copied,):
+        body = make(model)
+        if body is None:
+            continue
+        exact = Faster(body, Numerics(fold=False, channels_last=numerics.channels_last))
+        if _agree(exact, sample, expected):
+            return exact if numerics.precision == "float32" else Faster(body, numerics)
+    return model
 
 
 def _copied(model: nn.Module) -> nn.Module | None:
@@ -126,12 +126,11 @@ def _replace(modules: dict[str, Any], path: str, module: nn.Module) -> None:
     modules[path] = module
 
 
-def _agree(model: nn.Module, other: nn.Module, sample: torch.Tensor) -> bool:
+def _agree(form: nn.Module, sample: torch.Tensor, expected: torch.Tensor) -> bool:
     """Same logits within `TOLERANCE` and the same predictions."""
     with torch.no_grad():
-        expected = model(sample)
         try:
-            found = other(sample)
+            found = form(sample)
         except (RuntimeError, TypeError, ValueError, AttributeError):
             return False
     if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
