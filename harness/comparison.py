@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
 
 from harness.benchmarks import load_benchmark
 from harness.errors import UnknownName
 from harness.metrics.intervals import mean_interval
+from harness.metrics.ranks import LEAST_DIFFERING
 from harness.metrics.scores import SCORES, Outcomes
 from harness.scoring import MEASURE_SCORE, Scorer
 from harness.storage.queries import Reader
@@ -24,11 +27,13 @@ class Difference:
     low: float
     high: float
     n: int
+    differing: int
+    """Images on which the two differ."""
 
     @property
     def significant(self) -> bool:
-        """Whether the paired 95 % interval leaves zero out."""
-        return self.low > 0 or self.high < 0
+        """Whether the paired 95 % interval leaves zero out, on enough differing images (as for ranks)."""
+        return (self.low > 0 or self.high < 0) and self.differing >= LEAST_DIFFERING
 
     def to_dict(self) -> Json:
         """Plain data."""
@@ -77,7 +82,8 @@ def _difference(column: str, score_name: str, first: Outcomes, second: Outcomes)
     score = SCORES.get(score_name)
     n = min(first.verdicts.shape[1], second.verdicts.shape[1])
     parts = [
-        Outcomes(verdicts=item.verdicts[:, :n], cells=item.cells, baseline=item.baseline) for item in (first, second)
+        replace(item, verdicts=item.verdicts[:, :n], clean=None if item.clean is None else item.clean[:n])
+        for item in (first, second)
     ]
     one, other = (score.per_image(part) for part in parts)
     least, most = score.bounds(parts[0])
@@ -90,4 +96,5 @@ def _difference(column: str, score_name: str, first: Outcomes, second: Outcomes)
         low=low,
         high=high,
         n=n,
+        differing=int(np.count_nonzero(one != other)),
     )

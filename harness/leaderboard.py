@@ -154,7 +154,7 @@ def load_board(store: Reader, query: BoardQuery) -> Board:
     _check_page(query)
     every = store.scores(benchmark=benchmark.name, version=benchmark.version)
     dataset = _board_dataset(benchmark, query.dataset, every)
-    scores = _newest_data([score for score in every if score.data.name == dataset])
+    scores = _current_data(store, [score for score in every if score.data.name == dataset])
     source = store.target(scores[0].data).source if scores else IN_MEMORY
     columns = FIXED_COLUMNS + score_columns(benchmark, scores, source)
     models = {model.name: model for model in store.models()}
@@ -286,12 +286,14 @@ def _board_dataset(benchmark: Benchmark, wanted: str | None, scores: Iterable[St
     return wanted
 
 
-def _newest_data(scores: Sequence[StoredScore]) -> list[StoredScore]:
-    """Cells on the content that the name has now: a folder that changed makes a board of its own."""
+def _current_data(store: Reader, scores: Sequence[StoredScore]) -> list[StoredScore]:
+    """Cells on the content that the name has now: as last declared, else as last registered."""
     if not scores:
         return []
-    newest = scores[-1].data.digest  # the store orders by registration of the data set
-    return [score for score in scores if score.data.digest == newest]
+    declared = {item.ref.digest for item in store.datasets() if item.path is not None}
+    found = [score.data.digest for score in scores if score.data.digest in declared]
+    current = found[-1] if found else scores[-1].data.digest
+    return [score for score in scores if score.data.digest == current]
 
 
 def _rows(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from harness.benchmarks import Benchmark, benchmark_names, load_benchmark
+from harness.benchmarks import benchmark_names, load_benchmark
 from harness.digest import digest
 from harness.errors import RobustboardError
 from harness.scoring import Scorer
@@ -13,61 +13,25 @@ from harness.spec import DataRef, ModelRef
 from harness.storage.queries import Reader
 from harness.storage.schema import DatasetRow, EvaluationRow, ModelRow, OutcomeRow
 from harness.storage.store import Store
-from harness.target import Target
-
-
-def evaluated(store: Reader) -> dict[Target, set[ModelRef]]:
-    """Target -> models that have any evaluation on it (current revisions)."""
-    owner = aliased(ModelRow)  # evaluations belong to weights; every name with these weights has them
-    query = (
-        sa.select(DatasetRow, ModelRow.name, ModelRow.digest)
-        .select_from(EvaluationRow)
-        .join(owner, owner.id == EvaluationRow.model_id)
-        .join(ModelRow, ModelRow.digest == owner.digest)
-        .join(DatasetRow, DatasetRow.id == EvaluationRow.dataset_id)
-        .where(ModelRow.current)
-        .distinct()
-    )
-    by_data: dict[DataRef, set[ModelRef]] = {}
-    with Session(store.engine) as session:
-        for row, name, model in session.execute(query):
-            data = DataRef(name=row.name, split=row.split, digest=row.digest, images=row.images, classes=row.classes)
-            by_data.setdefault(data, set()).add(ModelRef(name=name, digest=model))
-    file_sets = [target for item in store.datasets() if (target := store.target(item.ref)).cells]
-    cells = {cell.data: target for target in file_sets for cell in target.cells}
-    found: dict[Target, set[ModelRef]] = {}
-    for data, models in by_data.items():
-        found.setdefault(cells.get(data) or Target.plain(data), set()).update(models)
-    return found
 
 
 def rescore_all(store: Store) -> tuple[int, int]:
-    """Rebuild every board from the outcomes.
+    """Rebuild every board that the store has, from the outcomes.
 
     Returns:
         Boards rebuilt, and rows (models on a board) rebuilt.
     """
-    boards = rows = 0
-    targets = evaluated(store)
-    for name, version in benchmark_names():
-        benchmark = load_benchmark(f"{name}@{version}")
-        for target, models in targets.items():
-            if target.data.classes != benchmark.classes or not _covered(benchmark, target):
-                continue
-            scorer = Scorer(benchmark, target)
-            on_board = [model for model in sorted(models, key=lambda item: item.name) if scorer.cells(store, model)]
-            if on_board:
-                scorer.refresh(store, on_board)
-                boards, rows = boards + 1, rows + len(on_board)
-    return boards, rows
-
-
-def _covered(benchmark: Benchmark, target: Target) -> bool:
-    """Whether a set of corrupted files has every cell that the benchmark asks for."""
-    wanted = {
-        (name, severity) for group in benchmark.groups for name in group.corruptions for severity in group.severities
-    }
-    return not target.cells or wanted <= {(cell.corruption, cell.severity) for cell in target.cells}
+    known = {f"{name}@{version}" for name, version in benchmark_names()}
+    boards: dict[tuple[str, DataRef], set[ModelRef]] = {}
+    for score in store.scores():
+        label = f"{score.benchmark}@{score.version}"
+        if label in known:
+            models = boards.setdefault((label, score.data), set())
+            models.add(ModelRef(name=score.model_name, digest=score.model))
+    for (label, data), models in boards.items():
+        scorer = Scorer(load_benchmark(label), store.target(data))
+        scorer.refresh(store, sorted(models, key=lambda model: model.name))
+    return len(boards), sum(map(len, boards.values()))
 
 
 def problems(store: Reader) -> list[str]:

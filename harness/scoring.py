@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from harness.benchmarks import Benchmark, ColumnSpec, Request
 from harness.corruptions.suites import SUITES
-from harness.errors import StoreError
 from harness.metrics.ranks import rank_ranges
 from harness.metrics.scores import SCORES, Outcomes
 from harness.spec import DataRef, MeasureSpec, ModelRef
@@ -48,8 +47,8 @@ class Scorer:
     def refresh(self, store: Store, models: Iterable[ModelRef]) -> None:
         """Rebuild the cells of some models and the ranks of the whole board."""
         for model in models:
-            store.put_scores(self.key, model, self.cells(store, model))
-        store.put_ranks(self.key, self.benchmark.ranked_by, self.ranks(store))
+            store.put_scores(self.key, model, functools.partial(self._cells_within, store, model))
+        store.put_ranks(self.key, self.benchmark.ranked_by, lambda session: self.ranks(store, session=session))
 
     def cells(
         self, reader: Reader, model: ModelRef, *, session: Session | None = None, touched: str | None = None
@@ -77,34 +76,45 @@ class Scorer:
                 found.append(cell)
         return found
 
-    def ranks(self, store: Store) -> dict[str, tuple[int, int, int]]:
-        """(rank, rank_low, rank_high) by model digest, over the models whose ranking cell is complete."""
+    def _cells_within(self, reader: Reader, model: ModelRef, session: Session) -> list[CellScore]:
+        return self.cells(reader, model, session=session)
+
+    def ranks(self, store: Reader, *, session: Session | None = None) -> dict[str, tuple[int, int, int]]:
+        """(rank, rank_low, rank_high) by model digest, over the models whose ranking cell is complete.
+
+        A complete cell without outcomes under today's component versions is left out.
+        """
         column = self.benchmark.column(self.benchmark.ranked_by)
         complete = [
             score
             for score in store.scores(
-                benchmark=self.benchmark.name, version=self.benchmark.version, dataset=self.data.name
+                benchmark=self.benchmark.name,
+                version=self.benchmark.version,
+                dataset=self.data.name,
+                session=session,
             )
             if score.column == column.name
             and score.data.digest == self.data.digest
             and score.n == score.images
             and not score.stale
         ]
-        if not complete:
-            return {}
+        images = self.benchmark.column_images(column, self.target)
         score = SCORES.get(column.score)
-        rows = []
+        rows = {}
         for item in complete:
-            outcomes = self.outcomes(store, column, ModelRef(name=item.model_name, digest=item.model), None)
-            if outcomes is None:
-                raise StoreError(f"scores of {item.model_name!r} have no outcomes; run `robustboard db rescore`")
-            rows.append(score.per_image(outcomes))
+            model = ModelRef(name=item.model_name, digest=item.model)
+            outcomes = self.outcomes(store, column, model, session)
+            if outcomes is not None and outcomes.verdicts.shape[1] == images:
+                rows[item.model] = score.per_image(outcomes)
+        if not rows:
+            return {}
         ranges = rank_ranges(
-            np.stack(rows), higher_is_better=column.higher_is_better is not False, seed=self.benchmark.seed
+            np.stack(list(rows.values())),
+            higher_is_better=column.higher_is_better is not False,
+            seed=self.benchmark.seed,
         )
         return {
-            item.model: (int(ranges.rank[at]), int(ranges.low[at]), int(ranges.high[at]))
-            for at, item in enumerate(complete)
+            model: (int(ranges.rank[at]), int(ranges.low[at]), int(ranges.high[at])) for at, model in enumerate(rows)
         }
 
     def _enters(self, digest: str, model: ModelRef, column: ColumnSpec) -> bool:

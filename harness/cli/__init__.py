@@ -20,7 +20,7 @@ def main() -> None:
         fail(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        fail("stopped; what was finished is stored, and the same command goes on from there")
+        fail("stopped")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)

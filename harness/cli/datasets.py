@@ -99,8 +99,7 @@ def add_dataset(
             base = open_dataset(of, "test", folders={} if reader is None else reader.declarations())
     found = _read(declaration, base)
     with contextlib.closing(open_store(db)) as store:
-        for ref, target in found:
-            store.put_dataset(ref, declaration, target)
+        store.declare(declaration, found)
     if as_json:
         emit_json([{**dataclasses.asdict(ref), "path": str(declaration.path)} for ref, _ in found])
         return

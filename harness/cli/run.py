@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -160,8 +161,12 @@ def execute(store: Store, job: Job, executor: Executor, settings: Settings) -> R
     from harness.jobs.runner import run_job
 
     progress = RunProgress()
+    command = re.sub(r"://\S*@", "://***@", shlex.join(sys.argv))  # a store's password is nobody's business
     try:
-        return run_job(store, job, executor, settings=settings, progress=progress, command=shlex.join(sys.argv))
+        return run_job(store, job, executor, settings=settings, progress=progress, command=command)
+    except KeyboardInterrupt:
+        say("stopped; what was finished is stored, and the same command goes on from there")
+        raise typer.Exit(130) from None
     finally:
         progress.close()
 

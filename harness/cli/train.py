@@ -72,7 +72,9 @@ def train(
     _say_result(result)
     if out is not None:
         _write(result, out)
-    if register and result.card.name not in bundled_cards():
+    if register and result.card.name in bundled_cards():
+        say(f"not registered: {result.card.name} is the name of a bundled model; --name gives another")
+    elif register:
         _register(result, db, replace=replace)
 
 

@@ -55,6 +55,9 @@ def open_dataset(name: str, split: str = "test", *, folders: Mapping[str, Path |
         return open_folder(found, split, name=name)
     from harness.data.declared import open_declared
 
+    inner = declared.get(found.of)
+    if inner is not None and not isinstance(inner, Path) and inner.of:
+        raise DataError(f"data set {name!r}: its base {found.of!r} rests on {inner.of!r} itself; name that one")
     if found.layout in ("cifar-c", "imagenet-c"):
         return open_dataset(found.of, split, folders=folders)
     base = open_dataset(found.of, "test", folders=folders) if found.of else None

@@ -38,6 +38,8 @@ class Declaration:
         if (self.layout == "folder") == bool(self.of):
             wanted = "no base data set for a plain folder" if self.of else f"a base data set for layout {self.layout}"
             raise InvalidArgument("of", self.of, wanted)
+        if self.of == self.name:
+            raise InvalidArgument("of", self.of, "another data set than the one that is declared")
 
 
 def open_declared(declaration: Declaration, split: str, base: Dataset | None) -> Dataset:

@@ -112,7 +112,7 @@ def find_models(store: Reader | None, names: Sequence[str]) -> tuple[ModelSource
     """
     zoo = importlib.import_module(ZOO)
     bundled: tuple[str, ...] = zoo.bundled_names()
-    added = () if store is None else store.models()
+    added = [] if store is None else [model for model in store.models() if model.blob is not None]
     known = sorted({*bundled, *(model.name for model in added)})
     wanted: list[str] = []
     for name in names:

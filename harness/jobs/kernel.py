@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,10 @@ from harness.outcome import DETAIL_DTYPE, BlockOutcome, Cost, Detail, Failure, M
 from harness.spec import AttackSpec, CorruptionSpec, MeasureSpec
 
 if TYPE_CHECKING:
-    from harness.types import Bits, FeatureModel, ImagesU8
+    from harness.types import Bits, Classifier, FeatureModel, ImagesU8
 
-MODELS_KEPT = 8
-"""Loaded models that a worker keeps, the least recently used one going first."""
+MODEL_BYTES = 4 << 30
+"""Loaded models that a worker keeps, the least recently used one going first: a task may go through all of a run's."""
 
 DATASETS_KEPT = 4
 """Opened data sets that a worker keeps: one and, of corrupted files, the cells at hand."""
@@ -39,6 +39,19 @@ MEASURE_BATCH = 128
 
 BATCH_DEPENDENT = "batch_dependent"
 """Flag of models whose logits change with the batch they are in; they run at one fixed batch size."""
+
+
+class _Among(torch.nn.Module):
+    """A model's outputs for some of its classes: what a set with a subset of the classes is judged among."""
+
+    def __init__(self, model: Classifier, present: tuple[int, ...]) -> None:
+        super().__init__()
+        self.inner = model
+        self.present = list(present)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits, n x the classes that are present."""
+        return self.inner(images)[:, self.present]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +94,9 @@ class Kernel:
             return
         shared = (time.perf_counter() - started) / len(task.pieces)
         if isinstance(task.pieces[0].spec.perturbation, AttackSpec):
-            yield from self._attack(task, images, data, shared)
+            for spec in dict.fromkeys(piece.spec for piece in task.pieces):
+                pool = [piece for piece in task.pieces if piece.spec == spec]
+                yield from self._attack(task, pool, images, data, shared)
             return
         for piece in task.pieces:
             try:
@@ -149,13 +164,15 @@ class Kernel:
         right: Bits = logits.argmax(dim=1).cpu().numpy() == labels
         return right
 
-    def _attack(self, task: Task, images: ImagesU8, data: Dataset, shared: float) -> Iterator[BlockOutcome | Failure]:
-        """The blocks of one model's attack in one pool; each comes out when its last image is done."""
-        left = list(task.pieces)
+    def _attack(
+        self, task: Task, pool: Sequence[Piece], images: ImagesU8, data: Dataset, shared: float
+    ) -> Iterator[BlockOutcome | Failure]:
+        """The pieces of one evaluation in one pool; each comes out when its last image is done."""
+        left = list(pool)
         started = time.perf_counter()
         try:
             loaded = self._model(left[0].spec.model.digest, images)
-            for piece, result in self._attacked(loaded, task, images, data):
+            for piece, result in self._attacked(loaded, task, pool, images, data):
                 left.remove(piece)
                 yield self._attack_outcome(piece, loaded, result, shared + time.perf_counter() - started)
                 started = time.perf_counter()
@@ -164,17 +181,21 @@ class Kernel:
                 yield failure(piece, error)
 
     def _attacked(
-        self, loaded: _Loaded, task: Task, images: ImagesU8, data: Dataset
+        self, loaded: _Loaded, task: Task, pool: Sequence[Piece], images: ImagesU8, data: Dataset
     ) -> Iterator[tuple[Piece, AttackResult]]:
-        pieces = sorted(task.pieces, key=lambda piece: piece.start)
+        pieces = sorted(pool, key=lambda piece: piece.start)
         spec = pieces[0].spec.perturbation
         if not isinstance(spec, AttackSpec):
             raise TypeError(f"{task.label} is no attack")
         indices = np.concatenate([np.arange(piece.start, piece.stop) for piece in pieces])
+        model: Classifier = loaded.model
+        labels = data.labels[indices]
+        if data.present is not None:  # attacks, too, play among the classes that the set has
+            model, labels = _Among(model, data.present), np.searchsorted(data.present, labels)
         results = attack_blocks(
-            loaded.model,
+            model,
             to_float(images[indices - task.start], self._device),
-            torch.from_numpy(data.labels[indices]).to(self._device),
+            torch.from_numpy(np.array(labels)).to(self._device),
             [piece.stop - piece.start for piece in pieces],
             spec.attack,
             norm=spec.norm,
@@ -244,9 +265,16 @@ class Kernel:
             evidence = f"logits differ by {result.logits_difference:.2g} between batches of 16 and 64"
             flags[BATCH_DEPENDENT] = f"{evidence}, input gradients by {result.gradient_difference:.2g}"
         self._models[digest] = _Loaded(model=model, fixed_batch=result.fixed_batch, flags=flags)
-        if len(self._models) > MODELS_KEPT:
+        while len(self._models) > 1 and sum(map(_size, self._models.values())) > MODEL_BYTES:
             self._models.popitem(last=False)
         return self._models[digest]
+
+
+def _size(loaded: _Loaded) -> int:
+    """Bytes of a model's parameters."""
+    if not isinstance(loaded.model, torch.nn.Module):
+        return 0
+    return sum(parameter.numel() * parameter.element_size() for parameter in loaded.model.parameters())
 
 
 def maker(spec: CorruptionSpec) -> str:

@@ -108,7 +108,7 @@ def make_plan(requests: Iterable[Request], coverage: Mapping[str, Mapping[int, i
         seen.add(digest)
         stop = _whole(spec, request.stop)
         if stop == 0:
-            skipped.append(f"{spec.model.name}: {request.group} needs whole batches of {block_size(spec.perturbation)}")
+            skipped.append(f"{spec.model.name}: {request.group} needs more images (whole batches; 2 for a measure)")
             continue
         wanted += stop
         for piece in missing_pieces(spec, stop, coverage.get(digest, {})):
@@ -158,6 +158,8 @@ def _whole(spec: EvaluationSpec, stop: int) -> int:
     match spec.perturbation:
         case AttackSpec(scope=scope) if scope is not None:
             return scope.stop if stop >= scope.stop else stop - stop % scope.batch
+        case MeasureSpec() if stop < 2:  # two classes are the least that selectivity can tell apart
+            return 0
         case _:
             return stop
 

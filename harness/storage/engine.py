@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext
 
 from harness.errors import InvalidArgument, MissingDependency, NotAStore, StoreNotReady, StoreTooNew
 from harness.storage.schema import REVISIONS
@@ -74,6 +74,15 @@ def make_engine(url: URL, *, read_only: bool) -> Engine:
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    @sa.event.listens_for(engine, "handle_error")
+    def _explain(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if isinstance(error, sqlite3.OperationalError):
+            hint = ""
+            if "readonly" in str(error) or "unable to open" in str(error):
+                hint = "; a read-only folder needs a copy made with VACUUM INTO, opened as sqlite:///FILE?immutable=1"
+            context.chained_exception = StoreNotReady(f"store {path}: {error}{hint}")
 
     return engine
 

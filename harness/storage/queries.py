@@ -196,6 +196,7 @@ class Reader:
         version: int | None = None,
         dataset: str | None = None,
         model: str | None = None,
+        session: Session | None = None,
     ) -> tuple[StoredScore, ...]:
         """Cells of boards, current model revisions only.
 
@@ -204,6 +205,7 @@ class Reader:
             version: keep one version of it.
             dataset: keep one data set (its name).
             model: keep one model (its name).
+            session: read inside this transaction.
         """
         query = (
             sa.select(ScoreRow, ModelRow, DatasetRow)
@@ -220,8 +222,8 @@ class Reader:
             query = query.where(DatasetRow.name == dataset)
         if model is not None:
             query = query.where(ModelRow.name == model)
-        with Session(self.engine) as session:
-            return tuple(_stored_score(*row) for row in session.execute(query))
+        with _session(self.engine, session) as active:
+            return tuple(_stored_score(*row) for row in active.execute(query))
 
     def evaluations(self, *, model: str | None = None, prefix: str | None = None) -> tuple[StoredEvaluation, ...]:
         """Evaluations of a model (its current revision, under whatever name) or whose digest begins with `prefix`."""

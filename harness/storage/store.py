@@ -120,24 +120,25 @@ class Store(Reader):
             raise StoreError(f"model {name!r} vanished while it was written")
         return stored
 
-    def put_dataset(self, ref: DataRef, declaration: Declaration, target: Target | None = None) -> None:
-        """Register a split that the user declares, or renew the hint where it lies; the newest declaration counts.
+    def declare(self, declaration: Declaration, splits: Iterable[tuple[DataRef, Target | None]]) -> None:
+        """Register a declared data set; what the name stood for before is no longer opened, its results stay.
 
         Args:
-            ref: the split by content.
             declaration: how it is read.
-            target: for corrupted files, what a benchmark runs on.
+            splits: each split by content and, for corrupted files, what a benchmark runs on.
         """
-        values = {"layout": declaration.layout, "of": declaration.of, "target": target.to_dict() if target else None}
         with Session(self.engine) as session, session.begin():
-            known = session.scalars(
-                sa.select(DatasetRow).where(DatasetRow.name == ref.name, DatasetRow.split == ref.split)
-            )
-            for other in known:
-                if other.digest != ref.digest:
-                    other.path = None
-            row = _dataset(session, ref)
-            row.path, row.declaration = str(declaration.path), canonical_json(values)
+            session.execute(sa.update(DatasetRow).where(DatasetRow.name == declaration.name).values(path=None))
+            for ref, target in splits:
+                row = _dataset(session, ref)
+                row.path = str(declaration.path)
+                row.declaration = canonical_json(
+                    {
+                        "layout": declaration.layout,
+                        "of": declaration.of,
+                        "target": target.to_dict() if target else None,
+                    }
+                )
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -168,7 +169,7 @@ class Store(Reader):
             if outcome.flags:
                 evaluation.flags = canonical_json({**json.loads(evaluation.flags), **dict(outcome.flags)})
             row = _execution(session, evaluation.id, run)
-            row.status, row.error, row.finished_at = "ok", None, now()
+            row.finished_at = now()  # a failure of this run stays on record beside what succeeded
             row.images += outcome.stop - outcome.start
             row.seconds += outcome.cost.seconds
             row.forwards += outcome.cost.forwards
@@ -188,14 +189,31 @@ class Store(Reader):
 
     # -- scores --------------------------------------------------------------------------------------------------
 
-    def put_scores(self, board: BoardKey, model: ModelRef, cells: Iterable[CellScore]) -> None:
-        """Replace a model's cells on a board; cells no longer derived stay, marked stale."""
-        with Session(self.engine) as session, session.begin():
-            write_scores(session, board, model, cells, complete=True)
+    def put_scores(self, board: BoardKey, model: ModelRef, compute: Callable[[Session], Iterable[CellScore]]) -> None:
+        """Replace a model's cells on a board; cells no longer derived stay, marked stale.
 
-    def put_ranks(self, board: BoardKey, column: str, ranks: Mapping[str, tuple[int, int, int]]) -> None:
-        """Write (rank, rank_low, rank_high) by model digest for one column; all others on the board lose theirs."""
+        Args:
+            board: which board.
+            model: which row.
+            compute: the cells, from what stands inside the transaction: no other writer can come between.
+        """
         with Session(self.engine) as session, session.begin():
+            session.connection()
+            write_scores(session, board, model, compute(session), complete=True)
+
+    def put_ranks(
+        self, board: BoardKey, column: str, compute: Callable[[Session], Mapping[str, tuple[int, int, int]]]
+    ) -> None:
+        """Write (rank, rank_low, rank_high) by model digest for one column; all others on the board lose theirs.
+
+        Args:
+            board: which board.
+            column: the one that it ranks by.
+            compute: the ranks, from what stands inside the transaction.
+        """
+        with Session(self.engine) as session, session.begin():
+            session.connection()
+            ranks = compute(session)
             dataset = _dataset(session, board.data)
             on_board = (
                 ScoreRow.benchmark == board.benchmark,
@@ -211,6 +229,8 @@ class Store(Reader):
             for row, digest in rows:
                 if digest in ranks:
                     row.rank, row.rank_low, row.rank_high = ranks[digest]
+                elif row.n == row.images:  # complete, and its outcomes are gone: made by an older component
+                    row.stale = True
 
 
 def write_scores(

@@ -76,7 +76,7 @@ def test_requests_that_cannot_be_met_leave_no_trace(
 @pytest.fixture
 def filled(cli: Cli, tmp_path: Path) -> Path:
     """A store with one model on a few images."""
-    answer = cli("run", "-b", "digits", "-m", MODEL, "--limit", "4", "--workers", "1")
+    answer = cli("run", "-b", "digits@2", "-m", MODEL, "--limit", "4", "--workers", "1")
     assert answer.code == 0, answer.err
     return tmp_path / DB
 
@@ -84,13 +84,19 @@ def filled(cli: Cli, tmp_path: Path) -> Path:
 def test_reading_what_is_not_there(cli: Cli, filled: Path) -> None:
     """Unknown columns, families, data sets and models on a board that exists."""
     before = dump(filled)
-    refused(cli("leaderboard", "--sort", "clean_acuracy"), "unknown column", "did you mean 'clean_accuracy'?")
-    refused(cli("leaderboard", "--family", "supervize"), "unknown family", "did you mean 'supervised'?")
+    refused(
+        cli("leaderboard", "-b", "digits@2", "--sort", "clean_acuracy"),
+        "unknown column",
+        "did you mean 'clean_accuracy'?",
+    )
+    refused(
+        cli("leaderboard", "-b", "digits@2", "--family", "supervize"), "unknown family", "did you mean 'supervised'?"
+    )
     refused(cli("leaderboard", "--dataset", "photos"), "photos")
     refused(cli("leaderboard", "--limit", "0"), "limit: got 0")
     refused(cli("leaderboard", "--offset", "-1"), "offset: got -1")
     refused(cli("show", "small_cnn.supervised.digits.s1"), f"did you mean '{MODEL}'?")
-    refused(cli("compare", MODEL, "nobody.x.y"), "nobody.x.y")
+    refused(cli("compare", "-b", "digits@2", MODEL, "nobody.x.y"), "nobody.x.y")
     refused(cli("run", "-b", "cifar10", "-m", MODEL), "unknown data set 'cifar10'")
     assert dump(filled) == before
 

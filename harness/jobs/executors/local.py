@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
@@ -171,6 +172,7 @@ def _perform(action: Submit | Stop | Discard | Replace, crew: dict[int, _Worker]
 
 def _work(pipe: Connection[Any, Any], context: Context) -> None:
     """Main function of a worker process: tasks in, outcomes out, until the parent says stop or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business; it ends its workers
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()

@@ -92,11 +92,19 @@ def test_a_corrupted_block_is_made_once_for_all_models() -> None:
     assert plan.cost.corrupted == 500
 
 
-def test_attacks_are_cut_in_blocks_and_go_first() -> None:
-    """An attack's task is one block of one model; attacks precede single passes, which fill the gaps."""
-    plan = make_plan([request(CleanSpec(), 300), request(PGD, 300), request(PGD, 300, "b")], {})
-    assert [len(task.pieces) for task in plan.tasks[:6]] == [1] * 6
-    assert {(task.start, task.stop) for task in plan.tasks[:6]} == {(0, 128), (128, 256), (256, 300)}
+def test_blocks_of_an_attack_are_pooled_and_go_first() -> None:
+    """A task holds up to four blocks of one model's attack; attacks precede single passes, which fill the gaps."""
+    plan = make_plan([request(CleanSpec(), 700), request(PGD, 700), request(PGD, 300, "b")], {})
+    pools = [
+        (task.pieces[0].spec.model.name, [(piece.start, piece.stop) for piece in task.pieces])
+        for task in plan.tasks[:-1]
+    ]
+    four = [(0, 128), (128, 256), (256, 384), (384, 512)]
+    assert sorted(pools) == [
+        ("a", four),
+        ("a", [(512, 640), (640, 700)]),
+        ("b", [(0, 128), (128, 256), (256, 300)]),
+    ]
     assert plan.tasks[-1].label == "clean"
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.data.declared import Declaration
 from harness.errors import InvalidArgument, NotAStore, RequestError, StoreError, StoreNotReady, StoreTooNew
 from harness.outcome import DETAIL_DTYPE, BlockOutcome, Cost, Detail, Failure, MeasureValue, pack_bits, unpack_bits
 from harness.spec import AttackSpec, CleanSpec, DataRef, EvaluationSpec, MeasureSpec, ModelRef
@@ -20,6 +21,7 @@ from harness.storage.engine import parse_url, stored_revision
 from harness.storage.migrations import upgrade
 from harness.storage.schema import REVISIONS, Base
 from harness.storage.store import BoardKey, CellScore, Store
+from harness.target import PUBLISHED, CellRef, Target
 
 DATA = DataRef(name="d", split="test", digest="d" * 64, images=5000, classes=10)
 MODEL = ModelRef(name="small.x.d", digest="a" * 64)
@@ -211,11 +213,47 @@ def test_scores_no_longer_derived_become_stale(store: Store) -> None:
         CellScore(column=name, metric_version="1", value=0.5, low=0.4, high=0.6, n=10, images=10, bound="exact")
         for name in ("one", "two")
     ]
-    store.put_scores(key, MODEL, cells)
-    store.put_ranks(key, "two", {MODEL.digest: (1, 1, 1)})
-    store.put_scores(key, MODEL, cells[:1])
+    store.put_scores(key, MODEL, lambda _: cells)
+    store.put_ranks(key, "two", lambda _: {MODEL.digest: (1, 1, 1)})
+    store.put_scores(key, MODEL, lambda _: cells[:1])
     state = {score.column: (score.stale, score.rank) for score in store.scores(benchmark="b")}
     assert state == {"one": (False, None), "two": (True, None)}
+
+
+def declared(store: Store) -> dict[str, tuple[str, str]]:
+    """Name -> (layout, path) of what is declared."""
+    return {name: (item.layout, str(item.path)) for name, item in store.declarations().items()}
+
+
+def test_the_newest_declaration_of_a_name_counts(store: Store) -> None:
+    """Another content, another layout, fewer splits, and back again: what is opened is what was declared last."""
+    first, second = (DataRef(name="p", split="test", digest=sign * 64, images=9, classes=3) for sign in "12")
+    train = DataRef(name="p", split="train", digest="3" * 64, images=9, classes=3)
+    folder = Declaration(name="p", layout="folder", path=Path("/a"))
+    other = Declaration(name="p", layout="folder", path=Path("/b"))
+    files = Declaration(name="p", layout="cifar-c", path=Path("/c"), of="d")
+    cell = CellRef(corruption="fog", severity=1, data=second)
+    store.declare(folder, [(train, None), (first, None)])
+    store.declare(other, [(second, None)])
+    assert declared(store) == {"p": ("folder", "/b")}
+    store.declare(folder, [(train, None), (first, None)])
+    assert declared(store) == {"p": ("folder", "/a")}
+    assert store.newest_target("p") is None
+    target = Target(data=second, clean=DATA, cells=(cell,), source=PUBLISHED, suite="cifar-10-c")
+    store.declare(files, [(second, target)])
+    assert declared(store) == {"p": ("cifar-c", "/c")}
+    assert store.newest_target("p") == target
+
+
+def test_a_failure_of_a_run_stays_on_record(store: Store) -> None:
+    """A later success of the same evaluation does not hide that a piece failed."""
+    run = store.start_run("test", {})
+    failure = Failure(evaluation=ATTACK.digest, block=1, start=128, stop=256, message="boom", traceback="")
+    store.put_failure(run, ATTACK, failure)
+    store.put_outcome(run, ATTACK, outcome(ATTACK, 0, 0, 128))
+    (found,) = store.evaluations(model=MODEL.name)
+    assert found.executions[0]["status"] == "failed"
+    assert found.n == 128
 
 
 def test_reading_never_writes(db: str, store: Store) -> None:
