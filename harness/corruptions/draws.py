@@ -39,8 +39,8 @@ class Draws(Protocol):
         """One angle an image, uniform in [low, high), in degrees."""
         ...
 
-    def pairs(self, bound: int, count: int) -> tuple[Tensor, Tensor]:
-        """Two integer tensors, n x count, of independent integers, uniform in [0, bound)."""
+    def pairs(self, bound: int, count: int) -> Tensor:
+        """Pairs (a, b) of independent integers, uniform in [0, bound), as a * bound + b; integers, n x count."""
         ...
 
     def salt_and_pepper(self, shape: tuple[int, ...], amount: float) -> tuple[Tensor, Tensor]:
@@ -104,15 +104,14 @@ class EngineDraws:
         raw = self._host_words(1)[:, 0].tolist()
         return [low + (high - low) * (word / 2**32) for word in raw]
 
-    def pairs(self, bound: int, count: int) -> tuple[Tensor, Tensor]:
+    def pairs(self, bound: int, count: int) -> Tensor:
         """Two integers in [0, bound), bound <= 8, from the upper 26 bits of one word: the bias is below 2**-20."""
-        if self.on_host:
-            scaled = (self._host_words(count) >> np.uint32(6)) * np.uint32(bound * bound)
-            joint = torch.from_numpy((scaled >> np.uint32(26)).view(np.int32))
-        else:
-            joint = ((self._device_words(count) >> 6) * (bound * bound)) >> 26
-        first = (joint * (65536 // bound + 1)) >> 16  # joint // bound, exact below 64
-        return first, joint - first * bound
+        if not self.on_host:
+            return ((self._device_words(count) >> 6) * (bound * bound)) >> 26
+        scaled = self._host_words(count) >> np.uint32(6)
+        scaled *= np.uint32(bound * bound)
+        scaled >>= np.uint32(26)
+        return torch.from_numpy(scaled.view(np.int32))
 
     def salt_and_pepper(self, shape: tuple[int, ...], amount: float) -> tuple[Tensor, Tensor]:
         """(hit, salt) from one word: its upper 31 bits decide the hit, the lowest the colour."""

@@ -56,7 +56,7 @@ HOST_PIXELS = 1 << 15
 DEVICE_PIXELS = 1 << 24
 
 LEAST_IMAGES: Mapping[str, int] = MappingProxyType(
-    dict.fromkeys(("fog", "motion_blur", "snow", "spatter", "zoom_blur"), 4)
+    {"fog": 8, "motion_blur": 8, "snow": 8, "spatter": 4, "zoom_blur": 16}
 )
 """Images a chunk at least, whatever their size: for kernels of many small steps, and for the sparse product of
 zoom_blur, which runs along the images."""

@@ -60,9 +60,26 @@ def join(planes: Tensor) -> Tensor:
     return out
 
 
-def pick(planes: Tensor, places: Tensor) -> Tensor:
-    """Pixels at flat positions over the batch, plane by plane; 3 x n x h x w in and out."""
-    return torch.stack([plane.reshape(-1).index_select(0, places) for plane in planes]).reshape(planes.shape)
+def pick(images: Tensor, places: Tensor) -> Tensor:
+    """Pixels at flat positions over the batch; n x h x w x 3, uint8, in and out."""
+    if not on_host(images):
+        return images.reshape(-1, 3).index_select(0, places).reshape(images.shape)
+    flat = (-1, images.shape[2], 3)
+    found = packed(images).index_select(0, places).numpy().view(np.uint8).reshape(*flat[:2], 4)
+    return torch.from_numpy(cv2.cvtColor(found, cv2.COLOR_RGBA2RGB)).reshape(images.shape)
+
+
+def packed(images: Tensor) -> Tensor:
+    """Pixels of uint8 images on the host as flat int32 (three channels and a byte of padding), to move them whole."""
+    wide = cv2.cvtColor(images.reshape(-1, images.shape[2], 3).numpy(), cv2.COLOR_RGB2RGBA)
+    return torch.from_numpy(wide.view(np.int32).reshape(-1))
+
+
+def differing(left: Tensor, right: Tensor) -> Tensor:
+    """Positions, int64, at which two flat tensors differ."""
+    if on_host(left):  # five times faster than torch's nonzero
+        return torch.from_numpy(np.flatnonzero(left.numpy() != right.numpy()))
+    return torch.nonzero(left != right).reshape(-1)
 
 
 def on_host(values: Tensor) -> bool:
