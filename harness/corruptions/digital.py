@@ -15,6 +15,7 @@ from harness.corruptions import filters
 from harness.corruptions.draws import Draws
 from harness.corruptions.filters import to_bytes
 from harness.corruptions.recipe import Recipe
+from harness.corruptions.sampling import bilinear
 
 
 def contrast(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
@@ -145,21 +146,21 @@ def _through_jpeg(image: NDArray[np.uint8], quality: int, out: NDArray[np.uint8]
 def elastic_transform(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     """Positions displaced by smoothed noise; in the published sets after a random affine map."""
     height, width = images.shape[1:3]
-    values = filters.split(images).to(torch.float32)
+    values = images
     if recipe.style.published:
         alpha, sigma, shift = recipe.row
-        values = _affine(values, shift, draws)
+        values = _affine(images, shift, draws)
         reach, sigmas = 1.0, (sigma, sigma)
     else:
         (alpha,) = recipe.row
         reach, sigmas = height * 0.005, (height * 0.01, width * 0.01)
     across, down = (
-        _smooth(draws.uniform(height, width).mul(2 * reach).sub_(reach).to(torch.float32), *sigmas).mul_(alpha)
+        _smooth(draws.uniform(height, width).mul_(2 * reach).sub_(reach).to(torch.float32), *sigmas).mul_(alpha)
         for _ in range(2)
     )
     rows = down.add_(torch.arange(height, device=images.device)[:, None])
     columns = across.add_(torch.arange(width, device=images.device))
-    return filters.join(to_bytes(filters.bilinear(values, rows, columns, half_sample=True)))
+    return filters.join(to_bytes(bilinear(values, rows, columns, half_sample=True)))
 
 
 def _smooth(fields: Tensor, down: float, across: float) -> Tensor:
@@ -175,12 +176,12 @@ def _smooth(fields: Tensor, down: float, across: float) -> Tensor:
     return torch.stack([left @ field.clone() @ right for field in fields])
 
 
-def _affine(values: Tensor, shift: float, draws: Draws) -> Tensor:
+def _affine(images: Tensor, shift: float, draws: Draws) -> Tensor:
     """Map three anchor points to points at most `shift` pixels away; linear, reflected at the edges.
 
     Anchor points: the centre plus, plus-minus and minus a third of the side, as the published scripts have them.
     """
-    _, n, height, width = values.shape
+    n, height, width, _ = images.shape
     middle = np.array([height // 2, width // 2], dtype=np.float32)
     third = min(height, width) // 3
     anchors = np.stack([middle + third, middle + np.array([third, -third]), middle - third]).astype(np.float32)
@@ -189,9 +190,9 @@ def _affine(values: Tensor, shift: float, draws: Draws) -> Tensor:
     for row, offsets in enumerate(moved):
         forward = cv2.getAffineTransform(anchors, anchors + (offsets * shift).astype(np.float32))
         maps[row] = cv2.invertAffineTransform(forward)
-    inverse = torch.from_numpy(maps).to(values.device).reshape(n, 6, 1, 1).unbind(1)
-    x = torch.arange(width, device=values.device, dtype=torch.float32)
-    y = torch.arange(height, device=values.device, dtype=torch.float32)[:, None]
+    inverse = torch.from_numpy(maps).to(images.device).reshape(n, 6, 1, 1).unbind(1)
+    x = torch.arange(width, device=images.device, dtype=torch.float32)
+    y = torch.arange(height, device=images.device, dtype=torch.float32)[:, None]
     columns = inverse[0] * x + inverse[1] * y + inverse[2]
     rows = inverse[3] * x + inverse[4] * y + inverse[5]
-    return filters.bilinear(values, rows, columns, half_sample=False)
+    return bilinear(images, rows, columns, half_sample=False)

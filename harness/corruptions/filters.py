@@ -40,13 +40,12 @@ def to_bytes(values: Tensor) -> Tensor:
 
 
 def split(images: Tensor) -> Tensor:
-    """Images n x h x w x 3 to their planes, 3 x n x h x w, contiguous: arithmetic per pixel runs on whole planes."""
+    """Images n x h x w x c to their planes, c x n x h x w, contiguous: arithmetic per pixel runs on whole planes."""
     if not on_host(images):
         return images.permute(3, 0, 1, 2).contiguous()
-    out = torch.empty(3, *images.shape[:3], dtype=images.dtype)
-    cv2.split(
-        images.reshape(-1, images.shape[2], 3).numpy(), [plane.reshape(-1, plane.shape[2]) for plane in out.numpy()]
-    )
+    width, channels = images.shape[2:]
+    out = torch.empty(channels, *images.shape[:3], dtype=images.dtype)
+    cv2.split(images.reshape(-1, width, channels).numpy(), list(out.reshape(channels, -1, width).numpy()))
     return out
 
 
@@ -273,54 +272,7 @@ def along_torch(values: Tensor, taps: Lines) -> Tensor:
     return out
 
 
-def bilinear(planes: Tensor, rows: Tensor, columns: Tensor, *, half_sample: bool) -> Tensor:
-    """Sample a batch at fractional positions.
-
-    Args:
-        planes: 3 x n x h x w, float32.
-        rows: n x h x w, float32 row coordinates.
-        columns: n x h x w, float32 column coordinates.
-        half_sample: reflect about the outer edge of the border pixels (SciPy's "reflect") or else about their centres
-            (OpenCV's BORDER_REFLECT_101).
-
-    Returns:
-        3 x n x h x w, float32.
-    """
-    _, n, height, width = planes.shape
-    top, left = torch.floor(rows), torch.floor(columns)
-    below, right = rows - top, columns - left
-    start = (torch.arange(n, device=planes.device, dtype=torch.int32) * (height * width))[:, None, None]
-    up, down = (line.mul_(width).add_(start) for line in _neighbours(top, height, half_sample))
-    before, after = _neighbours(left, width, half_sample)
-    corners = [(line + column).reshape(-1) for line in (up, down) for column in (before, after)]
-    out = torch.empty_like(planes)
-    for plane, target in zip(planes, out, strict=True):
-        a, b, c, d = (plane.reshape(-1).index_select(0, corner).reshape(rows.shape) for corner in corners)
-        upper = b.sub_(a).mul_(right).add_(a)
-        lower = d.sub_(c).mul_(right).add_(c)
-        torch.add(upper, lower.sub_(upper).mul_(below), out=target)
-    return out
-
-
-def _neighbours(floor: Tensor, size: int, half_sample: bool) -> tuple[Tensor, Tensor]:
-    """The pixels below and above whole-numbered coordinates, int32, folded back into 0..size-1."""
-    index = floor.to(torch.int32)
-    low, high = (int(edge) for edge in torch.aminmax(index))
-    if low >= -size and high < 2 * size - 1:  # nearly always: a table is faster than arithmetic
-        table = _folded(size, half_sample).to(index.device)
-        index += size
-        first, second = table.index_select(0, index.reshape(-1)), table[1:].index_select(0, index.reshape(-1))
-        return first.reshape(index.shape), second.reshape(index.shape)
-    return _mirror(index, size, half_sample), _mirror(index + 1, size, half_sample)
-
-
-@functools.lru_cache(maxsize=64)
-def _folded(size: int, half_sample: bool) -> Tensor:
-    """`_mirror` of the indices -size..2 size - 1, int32."""
-    return _mirror(torch.arange(-size, 2 * size), size, half_sample).to(torch.int32)
-
-
-def _mirror(index: Tensor, size: int, half_sample: bool) -> Tensor:
+def mirrored(index: Tensor, size: int, half_sample: bool) -> Tensor:
     """Indices outside 0..size-1 folded back by reflection."""
     if half_sample:
         folded = torch.remainder(index, 2 * size)
@@ -333,7 +285,7 @@ def _mirror(index: Tensor, size: int, half_sample: bool) -> Tensor:
 def _outside(size: int, radius: int, border: Border) -> Tensor:
     """Source positions of an axis padded by `radius` on both sides."""
     index = torch.arange(-radius, size + radius)
-    return index.clamp(0, size - 1) if border == "replicate" else _mirror(index, size, border == "reflect")
+    return index.clamp(0, size - 1) if border == "replicate" else mirrored(index, size, border == "reflect")
 
 
 @functools.lru_cache(maxsize=32)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from harness.corruptions import SUITES, blur, digital, engine, filters
+from harness.corruptions import SUITES, blur, digital, engine, filters, sampling
 from harness.corruptions.draws import EngineDraws
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_bilinear_is_scipys_map_coordinates() -> None:
     planes = FIELD[:2].transpose(3, 0, 1, 2).copy()
     rows, columns = (generator.uniform(-35, 60, (2, 20, 27)).astype(np.float32) for _ in range(2))
     for half_sample, mode in ((True, "reflect"), (False, "mirror")):
-        ours = filters.bilinear(
+        ours = sampling.bilinear(
             torch.from_numpy(planes), torch.from_numpy(rows), torch.from_numpy(columns), half_sample=half_sample
         )
         for c in range(3):
