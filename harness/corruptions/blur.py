@@ -230,6 +230,11 @@ def _stretch(size: int, factor: float, centred: bool) -> Any:
     return sparse.csr_matrix((values, (rows, columns)), shape=(size, size))
 
 
+def enlarged_size(side: int, factor: float) -> int:
+    """Pixels that a side comes to when its middle is enlarged, before it is trimmed."""
+    return round(math.ceil(side / factor) * factor)
+
+
 def enlarged(planes: Tensor, factor: float, *, centred: bool, trimmed: bool = True) -> Tensor:
     """The middle of each plane, enlarged by `factor` with linear interpolation (SciPy's `zoom`, order 1).
 
@@ -242,7 +247,7 @@ def enlarged(planes: Tensor, factor: float, *, centred: bool, trimmed: bool = Tr
     height, width = planes.shape[2:]
     tall, wide = math.ceil(height / factor), math.ceil(width / factor)
     top, left = (height - tall) // 2, (width - wide) // 2
-    size = round(tall * factor), round(wide * factor)
+    size = enlarged_size(height, factor), enlarged_size(width, factor)
     part = planes[:, :, top : top + tall, left : left + wide]
     layer = F.interpolate(part, size=size, mode="bilinear", align_corners=True)
     if not trimmed:

@@ -7,6 +7,7 @@ of elementwise steps only, one for each tap, in a fixed order.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +20,9 @@ from torch import Tensor
 Border: TypeAlias = Literal["replicate", "reflect", "reflect101"]
 """How an image goes on outside: aaa|abc|ccc, cba|abc|cba or cb|abc|ba."""
 Kernel1D: TypeAlias = NDArray[np.float64]
+
+HOST_PIXELS = 1 << 15
+"""Pixels of a chunk on the host."""
 
 _CV_BORDER = {
     "replicate": cv2.BORDER_REPLICATE,
@@ -57,6 +61,17 @@ def join(planes: Tensor) -> Tensor:
     flat = [plane.reshape(-1, plane.shape[2]) for plane in planes.numpy()]
     cv2.merge(flat, dst=out.reshape(-1, planes.shape[3], 3).numpy())
     return out
+
+
+def pieces(images: Tensor) -> Iterator[slice]:
+    """Slices of a batch whose float temporaries fit the second-level cache of a host; on a device all at once.
+
+    For kernels whose chunks are larger, since a part of their work pays off over many images only.
+    """
+    n, pixels = len(images), images.shape[1] * images.shape[2]
+    count = max(1, HOST_PIXELS // pixels) if on_host(images) else n
+    for start in range(0, n, count):
+        yield slice(start, min(start + count, n))
 
 
 def pick(images: Tensor, places: Tensor) -> Tensor:
@@ -213,6 +228,10 @@ class Lines:
     down: NDArray[np.int64]
     across: NDArray[np.int64]
     weights: NDArray[np.float64]
+
+    def of(self, part: slice) -> Lines:
+        """The lines of some of the images."""
+        return Lines(self.down[part], self.across[part], self.weights[part])
 
 
 def along(values: Tensor, taps: Lines) -> Tensor:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from harness.corruptions import filters
-from harness.corruptions.blur import as_imagemagick, enlarged, lines
+from harness.corruptions.blur import as_imagemagick, enlarged, enlarged_size, lines
 from harness.corruptions.draws import Draws
 from harness.corruptions.filters import to_bytes
 from harness.corruptions.recipe import Recipe
@@ -24,21 +25,32 @@ def snow(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     mean, std, zoom, threshold, radius, sigma, weight = recipe.row
     published = recipe.style.published
     height, width = images.shape[1:3]
-    flakes = draws.normal(height, width).to(torch.float32).mul_(std).add_(mean)
+    noise = draws.normal(height, width)
+    angles = draws.angles(-135, -45)
     # The package trims the layer after the motion blur, the published scripts before it.
-    flakes = enlarged(flakes[:, None], zoom, centred=True, trimmed=published)[:, 0]
-    flakes = torch.where(flakes < threshold, 0.0, flakes).clamp_(0, 1).mul_(255)
-    if published:
-        flakes = flakes.to(torch.uint8).to(torch.float32)  # the layer goes to ImageMagick as an 8-bit PNG
-    tall, wide = flakes.shape[1:]
-    taps = lines(int(radius), sigma, draws.angles(-135, -45), tall, wide, cut=not published)
-    layer = filters.along(flakes.contiguous(), taps)
-    layer = (as_imagemagick(layer) if published else layer.round_())[:, :height, :width]
-    values = filters.split(images).to(torch.float32)
-    grey = values[0] * 0.299 + values[1] * 0.587 + values[2] * 0.114
-    whitened = torch.maximum(values, grey.mul_(1.5).add_(127.5))
-    falling = layer + layer.flip(1, 2)
-    return filters.join(to_bytes(values.mul_(weight).add_(whitened.mul_(1 - weight)).add_(falling)))
+    tall, wide = (height, width) if published else (enlarged_size(side, zoom) for side in (height, width))
+    taps = lines(int(radius), sigma, angles, tall, wide, cut=not published)
+    least = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))  # flakes of the threshold itself stay
+    out = torch.empty_like(images)
+    for part in filters.pieces(images):
+        flakes = noise[part].to(torch.float32).mul_(std).add_(mean)
+        flakes = enlarged(flakes[:, None], zoom, centred=True, trimmed=published)[:, 0]
+        flakes = F.threshold(flakes, least, 0.0).clamp_(0, 1).mul_(255)
+        if published:
+            flakes = flakes.to(torch.uint8).to(torch.float32)  # the layer goes to ImageMagick as an 8-bit PNG
+        layer = filters.along(flakes.contiguous(), taps.of(part))
+        layer = (as_imagemagick(layer) if published else layer.round_())[:, :height, :width]
+        values = filters.split(images[part]).to(torch.float32)
+        whitened = torch.maximum(values, _grey(values).mul_(1.5).add_(127.5)).mul_(1 - weight)
+        falling = layer + layer.flip(1, 2)
+        out[part] = filters.join(to_bytes(values.mul_(weight).add_(whitened).add_(falling)))
+    return out
+
+
+def _grey(planes: Tensor) -> Tensor:
+    """Luma of 3 x n x h x w planes."""
+    red, green, blue = planes
+    return (red * 0.299).add_(green * 0.587).add_(blue * 0.114)
 
 
 def frost(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
@@ -62,10 +74,13 @@ def fog(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     n, height, width, _ = images.shape
     side = 1 << (max(height, width) - 1).bit_length()
     haze = plasma(n, side, decay, draws)[:, :height, :width]
-    values = filters.split(images).to(torch.float32)
     top = images.reshape(n, -1).amax(dim=1).to(torch.float32)
     scale = (top / (top + 255 * strength)).reshape(n, 1, 1)
-    return filters.join(to_bytes(values.add_(haze * (255 * strength)).mul_(scale)))
+    out = torch.empty_like(images)
+    for part in filters.pieces(images):
+        values = filters.split(images[part]).to(torch.float32)
+        out[part] = filters.join(to_bytes(values.add_(haze[part] * (255 * strength)).mul_(scale[part])))
+    return out
 
 
 def plasma(n: int, side: int, decay: float, draws: Draws) -> Tensor:
@@ -126,19 +141,22 @@ def spatter(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     """Drops of water or mud. Runs on the host on every device: edges and distances are OpenCV's."""
     mean, std, sigma, threshold, intensity, is_mud = recipe.row
     height, width = images.shape[1:3]
-    noise = draws.normal(height, width).to("cpu", torch.float64).mul_(std).add_(mean)
-    liquid = filters.gaussian(noise, sigma).numpy()
-    liquid[liquid < threshold] = 0
-    cover = np.empty(liquid.shape, dtype=np.float32)
-    for drops, target in zip(liquid, cover, strict=True):
-        target[...] = _mud(drops, threshold, intensity) if is_mud else _water(drops, intensity)
-    share = torch.from_numpy(cover).to(images.device)
-    values = filters.split(images).to(torch.float32)
-    if is_mud:
-        values.mul_(1 - share)
-    for plane, colour in zip(values, _MUD if is_mud else _WATER, strict=True):
-        plane.add_(share * colour)
-    return filters.join(to_bytes(values.nan_to_num_(nan=0.0)))
+    noise = draws.normal(height, width)
+    out = torch.empty_like(images)
+    for part in filters.pieces(images):
+        liquid = filters.gaussian(noise[part].to("cpu", torch.float64).mul_(std).add_(mean), sigma).numpy()
+        liquid[liquid < threshold] = 0
+        cover = np.empty(liquid.shape, dtype=np.float32)
+        for drops, target in zip(liquid, cover, strict=True):
+            target[...] = _mud(drops, threshold, intensity) if is_mud else _water(drops, intensity)
+        share = torch.from_numpy(cover).to(images.device)
+        values = filters.split(images[part]).to(torch.float32)
+        if is_mud:
+            values.mul_(1 - share)
+        for plane, colour in zip(values, _MUD if is_mud else _WATER, strict=True):
+            plane.add_(share * colour)
+        out[part] = filters.join(to_bytes(values.nan_to_num_(nan=0.0)))
+    return out
 
 
 _SLOPE = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
