@@ -96,6 +96,18 @@ def differing(left: Tensor, right: Tensor) -> Tensor:
     return torch.nonzero(left != right).reshape(-1)
 
 
+def woven(corner: Tensor, right: Tensor, below: Tensor, across: Tensor) -> Tensor:
+    """Each pixel of four maps n x h x w as the cells of a 2 x 2 block, to n x 2h x 2w."""
+    n, height, width = corner.shape
+    out = torch.empty(n * height, 2, width, 2, dtype=corner.dtype, device=corner.device)
+    for row, pair in enumerate(((corner, right), (below, across))):
+        if on_host(out):
+            cv2.merge([values.reshape(-1, width).numpy() for values in pair], dst=out[:, row].numpy())
+        else:
+            torch.stack([values.reshape(-1, width) for values in pair], dim=2, out=out[:, row])
+    return out.reshape(n, 2 * height, 2 * width)
+
+
 def on_host(values: Tensor) -> bool:
     """Whether the host form applies."""
     return values.device.type == "cpu"
