@@ -41,7 +41,7 @@ def glass_blur(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
         moved = _copied_from(n, height, width, delta, draws)
         source = moved if source is None else source.index_select(0, moved)
     if source is not None:
-        values = filters.pick(values, source)
+        values = filters.pick(values, source.reshape(n, height, width))
     return to_bytes(soften(values, sigma))
 
 

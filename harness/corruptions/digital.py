@@ -19,12 +19,26 @@ from harness.corruptions.sampling import bilinear
 
 
 def contrast(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
-    """Each channel is drawn towards its mean over the image."""
+    """Each channel is drawn towards its mean over the image: a table of 256 grey levels for each channel."""
     (factor,) = recipe.row
     n, height, width, _channels = images.shape
-    sums = images.reshape(n, height * width, 3).sum(dim=1, dtype=torch.int64)  # exact, in any order
-    means = (sums.to(torch.float64) * ((1 - factor) / (height * width))).to(torch.float32)
-    return to_bytes(images.to(torch.float32).mul_(factor).add_(means[:, None, None, :]))
+    means = _sums(images).to(torch.float64).mul_((1 - factor) / (height * width)).to(torch.float32)
+    levels = torch.arange(256, dtype=torch.float32, device=images.device).mul_(factor)
+    tables = to_bytes(levels[:, None] + means[:, None, :])  # n x 256 x 3
+    if filters.on_host(images):
+        out = torch.empty_like(images)
+        for image, table, target in zip(images.numpy(), tables.numpy(), out.numpy(), strict=True):
+            cv2.LUT(image, table[None], dst=target)
+        return out
+    rows = images.reshape(n, -1, 3).to(torch.int64)
+    return tables.gather(1, rows).reshape(images.shape)
+
+
+def _sums(images: Tensor) -> Tensor:
+    """Sum of each channel over each image, n x 3: exact, in any order."""
+    if filters.on_host(images):
+        return torch.tensor([cv2.sumElems(image)[:3] for image in images.numpy()], dtype=torch.float64)
+    return images.reshape(len(images), -1, 3).sum(dim=1, dtype=torch.int64)
 
 
 def saturate(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
@@ -37,9 +51,11 @@ def saturate(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
     planes = filters.split(images)
     low = torch.minimum(torch.minimum(planes[0], planes[1]), planes[2])
     high = torch.maximum(torch.maximum(planes[0], planes[1]), planes[2])
-    keys = ((high.to(torch.int32) << 8) + low).reshape(-1)
+    keys = high.to(torch.int32).mul_(256).add_(low.to(torch.int32)).reshape(-1)
     value = high.to(torch.float32)
-    values = value - (value - planes) * ratio.index_select(0, keys).reshape(value.shape)
+    values = planes.to(torch.float32)
+    torch.sub(value, values, out=values).mul_(ratio.index_select(0, keys).reshape(value.shape))
+    torch.sub(value, values, out=values)
     if shift > 0:
         values[1:] -= red.index_select(0, keys).reshape(value.shape)
     return filters.join(to_bytes(values))
@@ -83,7 +99,9 @@ def pixelate_host(images: Tensor, tall: int, wide: int) -> Tensor:
     for image, target in zip(images.numpy(), small, strict=True):
         target[...] = np.asarray(Image.fromarray(image).resize((wide, tall), Image.Resampling.BOX))
     rows, columns = _repeated(height, tall), _repeated(width, wide)
-    return torch.from_numpy(small).index_select(1, rows).index_select(2, columns)
+    start = torch.arange(0, len(images) * tall * wide, tall * wide)[:, None, None]
+    places = ((rows * wide)[:, None] + columns + start).to(torch.int32)
+    return filters.pick(torch.from_numpy(small), places)
 
 
 def pixelate_torch(images: Tensor, tall: int, wide: int) -> Tensor:

@@ -85,7 +85,7 @@ class EngineDraws:
     def normal(self, *shape: int) -> Tensor:
         """Standard normal floats, float32, n x shape."""
         if self.on_host:
-            return torch.from_numpy(rng.to_normal(self._host_words(math.prod(shape)))).reshape(-1, *shape)
+            return normal_from(self._host_words(math.prod(shape))).reshape(-1, *shape)
         return rng_torch.to_normal(self._device_words(math.prod(shape))).reshape(-1, *shape)
 
     def uniform(self, *shape: int) -> Tensor:
@@ -136,6 +136,19 @@ class EngineDraws:
         flat = (table + (torch.arange(256, device=self.device) << 33)[:, None]).reshape(-1)
         counts_there = torch.searchsorted(flat, keys, right=True) - rows * table.shape[1]
         return counts_there.reshape(images.shape)
+
+
+def normal_from(raw: rng.U32) -> Tensor:
+    """`harness.rng.to_normal` with torch's gather, which takes int32 positions as they are: a third faster."""
+    cells = raw >> np.uint32(16)
+    values = torch.from_numpy(rng.normal_tables()[0]).index_select(
+        0, torch.from_numpy(cells.view(np.int32).reshape(-1))
+    )
+    cells += np.uint32(1)
+    outer = np.flatnonzero((cells & np.uint32(0xFFFF)) < np.uint32(2))  # the first and the last cell: their own tables
+    if len(outer):
+        values.numpy()[outer] = rng.to_normal(raw.reshape(-1)[outer])
+    return values
 
 
 @functools.lru_cache(maxsize=16)

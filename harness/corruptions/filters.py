@@ -75,12 +75,20 @@ def pieces(images: Tensor) -> Iterator[slice]:
 
 
 def pick(images: Tensor, places: Tensor) -> Tensor:
-    """Pixels at flat positions over the batch; n x h x w x 3, uint8, in and out."""
+    """Pixels at flat positions over a batch.
+
+    Args:
+        images: n x h x w x 3, uint8.
+        places: n x tall x wide, int32.
+
+    Returns:
+        Images n x tall x wide x 3.
+    """
     if not on_host(images):
-        return images.reshape(-1, 3).index_select(0, places).reshape(images.shape)
-    flat = (-1, images.shape[2], 3)
-    found = packed(images).index_select(0, places).numpy().view(np.uint8).reshape(*flat[:2], 4)
-    return torch.from_numpy(cv2.cvtColor(found, cv2.COLOR_RGBA2RGB)).reshape(images.shape)
+        return images.reshape(-1, 3).index_select(0, places.reshape(-1)).reshape(*places.shape, 3)
+    found = packed(images).index_select(0, places.reshape(-1)).numpy().view(np.uint8)
+    rgb = cv2.cvtColor(found.reshape(-1, places.shape[2], 4), cv2.COLOR_RGBA2RGB)
+    return torch.from_numpy(rgb).reshape(*places.shape, 3)
 
 
 def packed(images: Tensor) -> Tensor:
@@ -240,10 +248,6 @@ class Lines:
     down: NDArray[np.int64]
     across: NDArray[np.int64]
     weights: NDArray[np.float64]
-
-    def of(self, part: slice) -> Lines:
-        """The lines of some of the images."""
-        return Lines(self.down[part], self.across[part], self.weights[part])
 
 
 def along(values: Tensor, taps: Lines) -> Tensor:

@@ -31,18 +31,20 @@ def snow(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     tall, wide = (height, width) if published else (enlarged_size(side, zoom) for side in (height, width))
     taps = lines(int(radius), sigma, angles, tall, wide, cut=not published)
     least = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))  # flakes of the threshold itself stay
+    flakes = torch.empty(len(images), tall, wide, dtype=torch.float32, device=images.device)
+    for part in filters.pieces(images):
+        grains = noise[part].to(torch.float32).mul_(std).add_(mean)
+        grains = enlarged(grains[:, None], zoom, centred=True, trimmed=published)[:, 0]
+        flakes[part] = F.threshold(grains, least, 0.0).clamp_(0, 1).mul_(255)
+    if published:
+        flakes = flakes.to(torch.uint8).to(torch.float32)  # the layer goes to ImageMagick as an 8-bit PNG
+    layers = filters.along(flakes, taps)
+    layers = (as_imagemagick(layers) if published else layers.round_())[:, :height, :width]
     out = torch.empty_like(images)
     for part in filters.pieces(images):
-        flakes = noise[part].to(torch.float32).mul_(std).add_(mean)
-        flakes = enlarged(flakes[:, None], zoom, centred=True, trimmed=published)[:, 0]
-        flakes = F.threshold(flakes, least, 0.0).clamp_(0, 1).mul_(255)
-        if published:
-            flakes = flakes.to(torch.uint8).to(torch.float32)  # the layer goes to ImageMagick as an 8-bit PNG
-        layer = filters.along(flakes.contiguous(), taps.of(part))
-        layer = (as_imagemagick(layer) if published else layer.round_())[:, :height, :width]
         values = filters.split(images[part]).to(torch.float32)
         whitened = torch.maximum(values, _grey(values).mul_(1.5).add_(127.5)).mul_(1 - weight)
-        falling = layer + layer.flip(1, 2)
+        falling = layers[part] + layers[part].flip(1, 2)
         out[part] = filters.join(to_bytes(values.mul_(weight).add_(whitened).add_(falling)))
     return out
 
@@ -137,7 +139,7 @@ def brightness(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
     table = _brighter(shift).to(images.device)
     planes = filters.split(images)
     value = torch.maximum(torch.maximum(planes[0], planes[1]), planes[2])
-    keys = (value.to(torch.int32) << 8) + planes
+    keys = planes.to(torch.int32).add_(value.to(torch.int32).mul_(256))
     return filters.join(table.index_select(0, keys.reshape(-1)).reshape(planes.shape))
 
 
