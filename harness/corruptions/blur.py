@@ -63,10 +63,10 @@ def _copied_from(n: int, height: int, width: int, delta: int, draws: Draws) -> T
     target = target.reshape(-1)
     if delta == 1:  # offsets are -1 and 0: nothing is copied from a pixel that was walked before
         return target
-    return target.index_select(0, _chain_ends(torch.maximum(target, place.reshape(-1))))
+    return target.index_select(0, chain_ends(torch.maximum(target, place.reshape(-1))))
 
 
-def _chain_ends(link: Tensor) -> Tensor:
+def chain_ends(link: Tensor) -> Tensor:
     """Where the chain i, link[i], link[link[i]], ... stops, for every i; an end is its own link.
 
     One doubling, and a second that tells which chains go on: few, which are then followed by themselves.
@@ -189,11 +189,12 @@ def _zoom_host(images: Tensor, stop: float, step: float, centred: bool) -> Tenso
     height, width = images.shape[1:3]
     operator = zoom_operator(height, width, stop, step, centred)
     out = torch.empty_like(images)
-    for source, target in zip(images.split(_SIDE_BY_SIDE), out.split(_SIDE_BY_SIDE), strict=True):
-        pixels = cv2.merge(list(source.numpy())).reshape(height * width, -1).astype(np.float32)
+    for start in range(0, len(images), _SIDE_BY_SIDE):
+        part = slice(start, start + _SIDE_BY_SIDE)
+        pixels = cv2.merge(list(images[part].numpy())).reshape(height * width, -1).astype(np.float32)
         blurred = to_bytes(torch.from_numpy(operator @ pixels)).numpy().reshape(height, width, -1)
         places = np.arange(blurred.shape[2]).repeat(2).tolist()
-        cv2.mixChannels([blurred], list(target.numpy()), places)
+        cv2.mixChannels([blurred], list(out[part].numpy()), places)
     return out
 
 

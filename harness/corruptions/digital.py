@@ -98,10 +98,7 @@ def pixelate_host(images: Tensor, tall: int, wide: int) -> Tensor:
     small = np.empty((len(images), tall, wide, 3), dtype=np.uint8)
     for image, target in zip(images.numpy(), small, strict=True):
         target[...] = np.asarray(Image.fromarray(image).resize((wide, tall), Image.Resampling.BOX))
-    rows, columns = _repeated(height, tall), _repeated(width, wide)
-    start = torch.arange(0, len(images) * tall * wide, tall * wide)[:, None, None]
-    places = ((rows * wide)[:, None] + columns + start).to(torch.int32)
-    return filters.pick(torch.from_numpy(small), places)
+    return filters.pick(torch.from_numpy(small), _enlarging(len(images), (height, width), (tall, wide)))
 
 
 def pixelate_torch(images: Tensor, tall: int, wide: int) -> Tensor:
@@ -136,6 +133,14 @@ def _boxes(size: int, small: int) -> tuple[Tensor, Tensor, Tensor]:
 def _repeated(size: int, small: int) -> Tensor:
     """Source of each output pixel of Pillow's NEAREST enlargement."""
     return torch.from_numpy(((np.arange(size) + 0.5) * (small / size)).astype(np.int64))
+
+
+@functools.lru_cache(maxsize=32)
+def _enlarging(n: int, large: tuple[int, int], small: tuple[int, int]) -> Tensor:
+    """Flat source over a batch of n small images of each pixel of the enlarged ones, int32, n x large."""
+    rows, columns = (_repeated(size, before) for size, before in zip(large, small, strict=True))
+    start = torch.arange(n)[:, None, None] * (small[0] * small[1])
+    return ((rows * small[1])[:, None] + columns + start).to(torch.int32)
 
 
 def jpeg_compression(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:

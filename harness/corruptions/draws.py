@@ -202,7 +202,10 @@ def poisson_counts(levels: NDArray[np.uint8], raw: rng.U32, photons: float) -> N
     counts = (entries >> np.uint32(_LOW)).view(np.int32)
     slow = np.flatnonzero(counts == _SLOW)
     entries &= _MASK
-    counts -= (words & _MASK) < entries
+    above = (words & _MASK).view(np.int32)
+    above -= entries.view(np.int32)
+    above >>= 31  # -1 where the word lies below the threshold, else 0
+    counts += above
     if len(slow):
         thresholds = poisson_thresholds(photons)
         flat = (thresholds + (np.arange(256, dtype=np.int64) << 33)[:, None]).reshape(-1)

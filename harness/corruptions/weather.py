@@ -51,8 +51,7 @@ def snow(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
 
 def _grey(planes: Tensor) -> Tensor:
     """Luma of 3 x n x h x w planes."""
-    red, green, blue = planes
-    return (red * 0.299).add_(green * 0.587).add_(blue * 0.114)
+    return planes[0].mul(0.299).add_(planes[1] * 0.587).add_(planes[2] * 0.114)
 
 
 def frost(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from harness import rng
-from harness.corruptions.draws import EngineDraws, poisson_counts
+from harness.corruptions.draws import EngineDraws, normal_from, poisson_counts
 
 CPU = torch.device("cpu")
 
@@ -18,6 +18,14 @@ def make(name: str = "test", *, images: int = 4, host: bool = True) -> EngineDra
     draws = EngineDraws(7, name, 3, np.arange(10, 10 + images), CPU)
     draws.on_host = host
     return draws
+
+
+def test_normal_numbers_are_those_of_the_plain_tables() -> None:
+    """Equal to `harness.rng.to_normal`, the two outer cells with their own tables included."""
+    raw = rng.words(0, "normal", [5], 20_000)
+    raw[0, :500] &= np.uint32(0xFFFF)
+    raw[0, 500:1000] |= np.uint32(0xFFFF0000)
+    np.testing.assert_array_equal(normal_from(raw).numpy(), rng.to_normal(raw)[0])
 
 
 @pytest.mark.parametrize("photons", [3, 12, 60, 500])
