@@ -149,23 +149,23 @@ def report(speed: Speed) -> None:
 
 
 def scaling(side: int, count: int) -> float:
-    """Wall time of the grid in one thread over that in two threads, each with half of the images."""
+    """Wall time of the grid in one thread over that in two threads, each with half of the images; median of five."""
     images = photographs(side, count)
-    half = count // 2
+    halves = images[: count // 2], images[count // 2 :]
 
     def grid(part: ImagesU8) -> None:
-        for name in NAMES:
-            for severity in SEVERITIES:
-                corrupt(part, name, severity, suite="imagecorruptions")
+        for name, severity in itertools.product(NAMES, SEVERITIES):
+            corrupt(part, name, severity, suite="imagecorruptions")
 
-    grid(images)
-    start = time.perf_counter()
-    grid(images)
-    alone = time.perf_counter() - start
+    ratios = []
     with ThreadPoolExecutor(2) as pool:
-        start = time.perf_counter()
-        list(pool.map(grid, (images[:half], images[half:])))
-    return alone / (time.perf_counter() - start)
+        for _ in range(5):
+            start = time.perf_counter()
+            grid(images)
+            middle = time.perf_counter()
+            list(pool.map(grid, halves))
+            ratios.append((middle - start) / (time.perf_counter() - middle))
+    return float(np.median(ratios))
 
 
 SIZES: dict[int, dict[str, int]] = {
