@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 from api.schemas import BoardChoice, BoardParams, PageParams
 from api.source import BoardSource
+from harness.curves import CorruptionGrid
 from harness.errors import UnknownName
 from harness.formats import best_values
 from harness.leaderboard import BenchmarkSummary, Board, BoardQuery, Cell, Column, ModelDetail
@@ -97,6 +98,8 @@ class ModelPage:
     detail: ModelDetail
     columns: Mapping[tuple[str, str], tuple[Column, ...]]
     """The columns of each board that the model is on, by benchmark with version and data set."""
+    grids: tuple[CorruptionGrid, ...]
+    """Its accuracies by corruption and severity, for each suite and data set."""
 
 
 def board(source: BoardSource, params: BoardParams, *, default_limit: int) -> Board:
@@ -147,7 +150,7 @@ def model_page(source: BoardSource, name: str) -> ModelPage:
         (benchmark, dataset): source.load_board(BoardQuery(benchmark=benchmark, dataset=dataset, limit=1)).columns
         for benchmark, dataset in sorted(boards)
     }
-    return ModelPage(detail=detail, columns=columns)
+    return ModelPage(detail=detail, columns=columns, grids=source.corruption_curves(name))
 
 
 def board_links(root: str, params: BoardChoice, benchmark: str) -> dict[str, str]:
@@ -160,6 +163,12 @@ def board_links(root: str, params: BoardChoice, benchmark: str) -> dict[str, str
 def model_href(root: str, name: str) -> str:
     """The address of a model's page; a name may hold any character."""
     return f"{root}/models/{quote(name, safe=':')}"
+
+
+def grid_href(root: str, grid: CorruptionGrid) -> str:
+    """The address of a grid's picture."""
+    query = urlencode({"suite": grid.suite, "dataset": grid.dataset})
+    return f"{model_href(f'{root}/api/v1', grid.model)}/corruptions.svg?{query}"
 
 
 def filename(board: Board, suffix: str) -> str:

@@ -63,6 +63,13 @@ class PageParams(BoardChoice):
     q: Annotated[Name | None, Field(description="text that name, family, architecture or flags contain")] = None
 
 
+class GridParams(Params):
+    """Which grids of a model to draw; all by default."""
+
+    suite: Annotated[Name | None, Field(description="only the grids of this suite")] = None
+    dataset: Annotated[Name | None, Field(description="only the grids of this data set")] = None
+
+
 class ColumnModel(BaseModel):
     """One column of a board."""
 
@@ -75,6 +82,7 @@ class ColumnModel(BaseModel):
     eps: str | None
     attack: str | None
     images: int | None
+    source: Annotated[str | None, Field(description="where corrupted images come from")]
 
 
 class Envelope(BaseModel):
@@ -135,6 +143,61 @@ class ModelDetailModel(ModelModel):
     scores: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     flags: Annotated[dict[str, str], Field(description="doubts about the model's numbers, each with its evidence")]
+
+
+class GridValueModel(BaseModel):
+    """An accuracy, a fraction in 0..1, with its 95 % interval and the images that it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class FamilyModel(BaseModel):
+    """A family of corruptions."""
+
+    name: str
+    corruptions: list[str]
+    mean: Annotated[GridValueModel | None, Field(description="over corruptions and severities; bootstrap over images")]
+
+
+class CorruptionModel(BaseModel):
+    """One corruption: a row of the heat map, a curve over severity."""
+
+    name: str
+    family: Annotated[str | None, Field(description="null for the extra corruptions, which enter no mean")]
+    mean: Annotated[float | None, Field(description="over severities")]
+    cells: Annotated[list[GridValueModel | None], Field(description="one a severity; Wilson's interval")]
+
+
+class GridModel(BaseModel):
+    """One model under one suite on one data set. A mean of which any part is missing is null."""
+
+    suite: str
+    component: Annotated[str, Field(description="what made the images, without its running number")]
+    versions: Annotated[list[str], Field(description="versions of the component")]
+    current: Annotated[bool, Field(description="false if made by a version that the service no longer has")]
+    seed: int
+    dataset: str
+    split: str
+    dataset_digest: str
+    images: Annotated[int, Field(description="leading images that all cells which enter means share")]
+    dataset_images: int
+    complete: Annotated[bool, Field(description="every corruption of the families at every severity")]
+    severities: list[int]
+    clean: GridValueModel | None
+    overall: GridValueModel | None
+    families: list[FamilyModel]
+    severity_means: Annotated[list[float | None], Field(description="over the corruptions of all families")]
+    corruptions: list[CorruptionModel]
+
+
+class GridsModel(BaseModel):
+    """Answer of /api/v1/models/{name}/corruptions."""
+
+    model: str
+    grids: list[GridModel]
 
 
 class ErrorBody(BaseModel):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from collections import OrderedDict
+from typing import Final, Protocol
 
+from harness.curves import CorruptionGrid, Fingerprint, corruption_curves, fingerprint
 from harness.leaderboard import (
     BenchmarkSummary,
     Board,
@@ -19,6 +21,9 @@ from harness.leaderboard import (
 from harness.storage import open_store
 from harness.storage.engine import parse_url, sqlite_path
 from harness.storage.queries import Reader
+
+_KEPT_GRIDS: Final = 64
+"""Models whose grids are kept: the bootstraps of a large data set take seconds."""
 
 
 class BoardSource(Protocol):
@@ -56,6 +61,14 @@ class BoardSource(Protocol):
         """
         ...
 
+    def corruption_curves(self, name: str) -> tuple[CorruptionGrid, ...]:
+        """One model's accuracies by corruption and severity, a grid for each suite and data set; maybe none.
+
+        Raises:
+            UnknownName: no such model.
+        """
+        ...
+
 
 class StoreSource:
     """Boards of a store that is opened read-only.
@@ -70,6 +83,7 @@ class StoreSource:
         self._lock = threading.Lock()
         self._opened: Reader | None = None
         self._identity: tuple[int, int] | None = None
+        self._grids: OrderedDict[tuple[str, Fingerprint], tuple[CorruptionGrid, ...]] = OrderedDict()
 
     def _store(self) -> Reader:
         with self._lock:
@@ -109,3 +123,18 @@ class StoreSource:
     def model_detail(self, name: str) -> ModelDetail:
         """See `BoardSource`."""
         return model_detail(self._store(), name)
+
+    def corruption_curves(self, name: str) -> tuple[CorruptionGrid, ...]:
+        """See `BoardSource`. Kept as long as no evaluation of the model gained an image."""
+        store = self._store()
+        key = (name, fingerprint(store, name))
+        with self._lock:
+            if key in self._grids:
+                self._grids.move_to_end(key)
+                return self._grids[key]
+        grids = corruption_curves(store, name)
+        with self._lock:
+            self._grids[key] = grids
+            while len(self._grids) > _KEPT_GRIDS:
+                self._grids.popitem(last=False)
+        return grids

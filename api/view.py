@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from api.pages import BoardPage, ModelPage, model_href, searched_text
+from api.pages import BoardPage, ModelPage, grid_href, model_href, searched_text
+from harness.curves import CorruptionGrid, GridValue
 from harness.formats import ScoreCell, rank_text, score_cell
 from harness.leaderboard import Board, Cell, Column
+from harness.plots import facts, family_curves_svg, heat_map_svg, in_words, percent, plain_name
 
 _HUES: Final = {"supervised": 0, "adversarial": 1, "selectivity": 2, "contrastive": 3, "density": 4}
 _SPARE_HUES: Final = 5
@@ -86,6 +88,30 @@ class ModelBoard:
     benchmark: str
     dataset: str
     scores: tuple[tuple[Column, ScoreView, str, bool], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridRow:
+    """One corruption of the table that tells a grid in numbers: (text, exact value, in words) a cell."""
+
+    name: str
+    family: str
+    cells: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridView:
+    """One grid: pictures, which are whole escaped SVG documents, and the same numbers as a table."""
+
+    grid: CorruptionGrid
+    about: str
+    heat: str
+    curves: tuple[tuple[str, str], ...]
+    """(family, picture)."""
+    href: str
+    rows: tuple[GridRow, ...]
+    families: tuple[GridRow, ...]
+    """Means over corruptions: of each family over all severities, and of all at each severity."""
 
 
 def heads(page: BoardPage) -> tuple[Head, ...]:
@@ -204,6 +230,55 @@ def model_scores(page: ModelPage) -> tuple[ModelBoard, ...]:
                 scores.append((own, view, rank_text(score, dash="–"), bool(score["stale"])))
         boards.append(ModelBoard(benchmark=benchmark, dataset=dataset, scores=tuple(scores)))
     return tuple(boards)
+
+
+def grids(page: ModelPage, root: str) -> tuple[GridView, ...]:
+    """A model's grids."""
+    return tuple(
+        GridView(
+            grid=grid,
+            about=facts(grid),
+            heat=heat_map_svg(grid, titled=False),
+            curves=tuple((family, family_curves_svg(grid, family)) for family in grid.families),
+            href=grid_href(root, grid),
+            rows=_grid_rows(grid),
+            families=_mean_rows(grid),
+        )
+        for grid in page.grids
+    )
+
+
+def _grid_rows(grid: CorruptionGrid) -> tuple[GridRow, ...]:
+    family = {name: family for family, names in grid.families.items() for name in names}
+    return tuple(
+        GridRow(
+            name=plain_name(name),
+            family=family.get(name, "in no mean"),
+            cells=(*(_grid_cell(cell) for cell in cells), _mean_cell(grid.means[name])),
+        )
+        for name, cells in grid.cells.items()
+        if name in family or name in grid.extras_shown
+    )
+
+
+def _mean_rows(grid: CorruptionGrid) -> tuple[GridRow, ...]:
+    blank = (("", "", ""),) * 5
+    found = [
+        GridRow(name=f"mean of {family}", family=family, cells=(*blank, _grid_cell(value)))
+        for family, value in grid.family_values.items()
+    ]
+    means = (*(_mean_cell(mean) for mean in grid.severity_means), _grid_cell(grid.overall))
+    return (*found, GridRow(name="mean of all families", family="", cells=means))
+
+
+def _grid_cell(value: GridValue | None) -> tuple[str, str, str]:
+    return (
+        ("–", "", "not evaluated") if value is None else (percent(value.value), raw(value.value), in_words("", value))
+    )
+
+
+def _mean_cell(mean: float | None) -> tuple[str, str, str]:
+    return ("–", "", "not complete") if mean is None else (percent(mean), raw(mean), "")
 
 
 def _meta(column: Column) -> tuple[str, ...]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -70,7 +69,7 @@ class Scorer:
             if column.score == MEASURE_SCORE:
                 cell = self._measured(reader, column, model, session) if touched is None else None
             else:
-                if touched is not None and touched not in _column_requests(self.benchmark, self.target, model, column):
+                if touched is not None and not self._enters(touched, model, column):
                     continue
                 outcomes = self.outcomes(reader, column, model, session)
                 cell = self._scored(column, outcomes, final=touched is None) if outcomes is not None else None
@@ -108,6 +107,11 @@ class Scorer:
             for at, item in enumerate(complete)
         }
 
+    def _enters(self, digest: str, model: ModelRef, column: ColumnSpec) -> bool:
+        """Whether an evaluation is one of a column's."""
+        requests = _column_requests(self.benchmark, self.target, model, column)
+        return any(digest == known for known, _ in requests)
+
     def outcomes(self, reader: Reader, column: ColumnSpec, model: ModelRef, session: Session | None) -> Outcomes | None:
         """A column's verdicts on the leading images that all of its evaluations share; None while one lacks any.
 
@@ -115,21 +119,22 @@ class Scorer:
         evaluation is a row.
         """
         requests = _column_requests(self.benchmark, self.target, model, column)
-        verdicts = reader.verdicts(requests, session=session)
+        verdicts = reader.verdicts({digest for digest, _ in requests}, session=session)
         n = min(
             self.benchmark.column_images(column, self.target),
-            *(verdicts[key].size if key in verdicts else 0 for key in requests),
+            *(verdicts[digest].size if digest in verdicts else 0 for digest, _ in requests),
         )
         if n == 0:
             return None
-        cells = {key: request.cell for key, request in requests.items() if request.cell is not None}
-        aside = [key for key in requests if key not in cells] if column.score == "relative_mce" else []
-        rows = [key for key in requests if key not in aside]
-        suites = {self.benchmark.group(request.group).suite for request in requests.values() if request.cell}
+        relative = column.score == "relative_mce"
+        aside = [digest for digest, request in requests if relative and request.cell is None]
+        rows = [(digest, request.cell) for digest, request in requests if not relative or request.cell is not None]
+        cells = tuple(cell for _, cell in rows if cell is not None)
+        suites = {self.benchmark.group(request.group).suite for _, request in requests if request.cell is not None}
         suite = SUITES.get(suites.pop()) if suites else None
         return Outcomes(
-            verdicts=np.stack([verdicts[key][:n] for key in rows]),
-            cells=tuple(cells[key] for key in rows) if len(cells) == len(rows) else (),
+            verdicts=np.stack([verdicts[digest][:n] for digest, _ in rows]),
+            cells=cells if len(cells) == len(rows) else (),
             clean=verdicts[aside[0]][:n] if aside else None,
             baseline=suite.baselines if suite else None,
             baseline_clean=suite.baseline_clean if suite else None,
@@ -154,7 +159,7 @@ class Scorer:
             high=high,
             n=n,
             images=images,
-            bound=column.bound,
+            bound=self.benchmark.column_bound(column),
         )
 
     def _measured(
@@ -192,12 +197,13 @@ class Scorer:
 @functools.lru_cache(maxsize=4096)
 def _column_requests(
     benchmark: Benchmark, target: Target, model: ModelRef, column: ColumnSpec
-) -> Mapping[str, Request]:
-    """Evaluations of a column on its full range, in the benchmark's order: digest -> request."""
-    return MappingProxyType(
-        {
-            request.spec.digest: request
-            for request in benchmark.requests(model, target)
-            if request.group in column.evaluations
-        }
+) -> tuple[tuple[str, Request], ...]:
+    """Evaluations of a column on its full range, in the benchmark's order, with their digests.
+
+    A digest may come twice: files of two cells may hold the same images (a grey picture has no colours to saturate).
+    """
+    return tuple(
+        (request.spec.digest, request)
+        for request in benchmark.requests(model, target)
+        if request.group in column.evaluations
     )

@@ -24,6 +24,7 @@ ATTACK_BLOCK = 128
 Scalar: TypeAlias = str | int | float | bool
 Options: TypeAlias = tuple[tuple[str, Scalar], ...]
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 
 
 def freeze_options(options: Mapping[str, Scalar] | Options) -> Options:
@@ -166,6 +167,8 @@ class AttackSpec:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise InvalidArgument("norm", self.norm, "one of Linf, L2, L1")
+        if self.search_precision not in PRECISIONS:
+            raise InvalidArgument("search_precision", self.search_precision, f"one of {', '.join(PRECISIONS)}")
         object.__setattr__(self, "eps", parse_eps(self.eps))
         object.__setattr__(self, "options", freeze_options(self.options))
 

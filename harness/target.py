@@ -41,12 +41,14 @@ class Target:
         clean: the images that clean passes, attacks and measures take, and that suites corrupt.
         cells: corrupted images that come as files; empty: suites make them in memory.
         source: where corrupted images come from, in words.
+        suite: the suite that corrupted files are of; empty without files.
     """
 
     data: DataRef
     clean: DataRef
     cells: tuple[CellRef, ...] = field(default=())
     source: str = IN_MEMORY
+    suite: str = ""
 
     @classmethod
     def plain(cls, data: DataRef) -> Target:
@@ -71,6 +73,7 @@ class Target:
             "clean": asdict(self.clean),
             "cells": [[item.corruption, item.severity, asdict(item.data)] for item in self.cells],
             "source": self.source,
+            "suite": self.suite,
         }
 
     @classmethod
@@ -84,4 +87,5 @@ class Target:
                 for corruption, severity, ref in values["cells"]
             ),
             source=values["source"],
+            suite=values["suite"],
         )

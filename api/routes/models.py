@@ -11,9 +11,12 @@ from fastapi.responses import Response
 from api import pages, view
 from api.deps import ERRORS, NoParams, Source
 from api.render import JSON, alternates, html, respond, respond_json, root
-from api.schemas import MAX_LIMIT, ModelDetailModel, ModelsModel, Window
+from api.schemas import MAX_LIMIT, GridParams, GridsModel, ModelDetailModel, ModelsModel, Window
+from harness.curves import choose_grids, grids_to_dict
+from harness.plots import corruptions_svg
 
 router: Final = APIRouter()
+SVG: Final = "image/svg+xml"
 
 
 @router.get("/api/v1/models", response_model=ModelsModel, responses=ERRORS, tags=["models"])
@@ -22,6 +25,24 @@ def models(request: Request, source: Source, params: Annotated[Window, Query()])
     everything = source.list_models()
     shown = everything[params.offset : params.offset + (params.limit or MAX_LIMIT)]
     return respond_json(request, {"total": len(everything), "models": [asdict(summary) for summary in shown]})
+
+
+# Before the route of a model, whose name would swallow the rest of the path.
+@router.get("/api/v1/models/{name:path}/corruptions", response_model=GridsModel, responses=ERRORS, tags=["models"])
+def corruptions(request: Request, source: Source, name: str, _params: NoParams) -> Response:
+    """One model by corruption and severity: a grid for each suite and data set, none if it was never corrupted."""
+    href = f"{pages.model_href(f'{root(request)}/api/v1', name)}/corruptions.svg"
+    return respond_json(request, grids_to_dict(name, source.corruption_curves(name)), alternates({SVG: href}))
+
+
+@router.get("/api/v1/models/{name:path}/corruptions.svg", response_class=Response, responses=ERRORS, tags=["models"])
+def corruptions_picture(
+    request: Request, source: Source, name: str, params: Annotated[GridParams, Query()]
+) -> Response:
+    """The same as a picture: heat map, and curves over severity by family."""
+    grids = choose_grids(source.corruption_curves(name), name, suite=params.suite, dataset=params.dataset)
+    href = f"{pages.model_href(f'{root(request)}/api/v1', name)}/corruptions"
+    return respond(request, corruptions_svg(grids), SVG, alternates({JSON: href}))
 
 
 @router.get("/api/v1/models/{name:path}", response_model=ModelDetailModel, responses=ERRORS, tags=["models"])
@@ -51,8 +72,10 @@ def model_page(request: Request, source: Source, name: str, _params: NoParams) -
         summary=page.detail.summary,
         facts=view.card_facts(page.detail.card),
         boards=view.model_scores(page),
+        grids=view.grids(page, root(request)),
         hue=view.family_hue(page.detail.summary.family),
         json_href=json_href,
+        grids_href=f"{json_href}/corruptions",
         raw=view.raw,
     )
     return respond(request, body, "text/html", alternates({JSON: json_href}))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 
 from harness.attacks import losses
-from harness.attacks.base import CLEAN, Attack, AttackResult
+from harness.attacks.base import CLEAN, Attack, AttackResult, Numerics
 from harness.attacks.checked import check_images, check_indices, check_labels
 from harness.attacks.physical import DEFAULT_BATCH, Loss, Passes, check_batch
 from harness.attacks.projections import enforce, size
+from harness.attacks.speed import prepare
 from harness.errors import InvalidArgument
 from harness.rng import stream_key
 from harness.spec import Scalar, parse_eps
@@ -23,6 +25,10 @@ from harness.types import Classifier, Norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+SQUARE_SHARE = 0.002
+"""AutoAttack's threshold for Square doing better than the white-box attacks."""
 
 
 @dataclass(slots=True)
@@ -38,6 +44,8 @@ class Verdicts:
     runs: NDArray[np.int64]
     forwards: NDArray[np.int64]
     backwards: NDArray[np.int64]
+    open: torch.Tensor
+    """N, bool: still under attack."""
 
 
 @dataclass(slots=True)
@@ -56,6 +64,10 @@ class Arena:
         seed: of all draws.
         batch: the batch size as the caller asked for it, or None.
         verdicts: what is known so far.
+        order: n x K, classes by their clean logits, largest first.
+        numerics: how `search` computes.
+        repeats: passes whose mean logits decide a proposal; more than one for randomised models.
+        black_box_last: the attack ends with Square after white-box members.
         evidence: flag -> what was seen.
     """
 
@@ -70,11 +82,26 @@ class Arena:
     seed: int
     batch: int | None
     verdicts: Verdicts
+    order: torch.Tensor
+    numerics: Numerics = field(default_factory=lambda: Numerics(fold=False, channels_last=False))
+    repeats: int = 1
+    black_box_last: bool = False
     evidence: dict[str, str] = field(default_factory=dict)
+
+    def speed_up(self, numerics: Numerics) -> None:
+        """Search with a faster form of the model; what it finds is judged by the model as given."""
+        form = prepare(self.model, self.images, numerics)
+        self.search = Passes(form, batch_size=self.verify.batch_size, fixed_batch=self.verify.fixed_batch)
+        self.search.classes = self.verify.classes
+        self.numerics = numerics
 
     def standing(self) -> torch.Tensor:
         """Positions of the images that are still right, ascending."""
         return self.verdicts.correct.nonzero().squeeze(1)
+
+    def target(self, rows: torch.Tensor, runs: torch.Tensor) -> torch.Tensor:
+        """The class to aim at in a run: the first run takes the best wrong class of the clean logits, and so on."""
+        return self.order[rows, runs + 1]
 
     def count(self, rows: torch.Tensor, *, forwards: int = 0, backwards: int = 0) -> None:
         """Charge passes to the images at positions `rows` (a position may occur more than once)."""
@@ -115,13 +142,17 @@ class Arena:
         """
         images, labels = self.images[rows], self.labels[rows]
         tensor = enforce(candidates.detach().float(), images, self.norm, self.eps)
-        self.count(rows, forwards=1)
+        self.count(rows, forwards=self.repeats)
         logits = self.verify.logits(tensor)
+        for _ in range(self.repeats - 1):
+            logits = logits + self.verify.logits(tensor)
+        logits = logits / self.repeats
         held = logits.argmax(dim=1) != labels
         if bool(held.any()):
             state, kept = self.verdicts, rows[held]
             state.adversarial[kept] = tensor[held]
             state.correct[kept] = False
+            state.open[kept] = False
             state.margin[kept] = losses.margin(logits, labels)[held]
             state.scale[kept] = logits[held].abs().amax(dim=1)
             positions = kept.cpu().numpy()
@@ -131,27 +162,34 @@ class Arena:
                 state.broken_by[position] = attack
         return held
 
+    def settle(self, rows: torch.Tensor) -> None:
+        """Nothing more will be tried on the images at `rows`."""
+        self.verdicts.open[rows] = False
+
     def flag(self, name: str, evidence: str) -> None:
         """Doubt the verdict; the first evidence for a flag is kept."""
         self.evidence.setdefault(name, evidence)
 
-    def result(self) -> AttackResult:
-        """The verdicts as they stand."""
+    def result(self, rows: slice = slice(None)) -> AttackResult:
+        """The verdicts on `rows` as they stand."""
         state = self.verdicts
-        moved = size(state.adversarial.double() - self.images.double(), self.norm)
+        moved = size(state.adversarial[rows].double() - self.images[rows].double(), self.norm)
+        evidence = dict(self.evidence)
+        if self.black_box_last:
+            evidence |= square_suspicion(state.broken_by[rows])
         return AttackResult(
-            robust=state.correct.cpu().numpy().copy(),
-            adversarial=state.adversarial,
-            broken_by=tuple(state.broken_by),
-            steps=state.steps,
-            runs=state.runs,
-            margin=state.margin.cpu().numpy().astype(np.float32),
-            scale=state.scale.cpu().numpy().astype(np.float32),
+            robust=state.correct[rows].cpu().numpy().copy(),
+            adversarial=state.adversarial[rows].clone(),
+            broken_by=tuple(state.broken_by[rows]),
+            steps=state.steps[rows].copy(),
+            runs=state.runs[rows].copy(),
+            margin=state.margin[rows].cpu().numpy().astype(np.float32),
+            scale=state.scale[rows].cpu().numpy().astype(np.float32),
             norm=moved.cpu().numpy(),
-            forwards_per_image=state.forwards,
-            backwards_per_image=state.backwards,
-            flags=tuple(sorted(self.evidence)),
-            evidence=MappingProxyType(dict(self.evidence)),
+            forwards_per_image=state.forwards[rows].copy(),
+            backwards_per_image=state.backwards[rows].copy(),
+            flags=tuple(sorted(evidence)),
+            evidence=MappingProxyType(evidence),
         )
 
 
@@ -174,6 +212,7 @@ def enter(
         expected = f"integers below {logits.shape[1]}, the number of the model's classes"
         raise InvalidArgument("labels", int(labels.max()), expected)
     correct = logits.argmax(dim=1) == labels
+    order = logits.argsort(dim=1, descending=True, stable=True)
     n = len(images)
     verdicts = Verdicts(
         adversarial=images.clone(),
@@ -185,8 +224,17 @@ def enter(
         runs=np.full(n, -1, dtype=np.int64),
         forwards=np.ones(n, dtype=np.int64),
         backwards=np.zeros(n, dtype=np.int64),
+        open=correct.clone(),
     )
-    return Arena(model, verify, verify, images, labels, indices, norm, eps, seed, batch, verdicts)
+    return Arena(model, verify, verify, images, labels, indices, norm, eps, seed, batch, verdicts, order)
+
+
+def square_suspicion(broken_by: list[str]) -> dict[str, str]:
+    """A flag if Square broke more than 0.2 % of the images (and more than one) that white-box attacks had left."""
+    taken, n = broken_by.count("square"), len(broken_by)
+    if taken <= max(1, SQUARE_SHARE * n):
+        return {}
+    return {"square_beats_white_box": f"Square broke {taken} of {n} images that stood against the white-box attacks"}
 
 
 @contextmanager
@@ -209,11 +257,12 @@ def evaluation_mode(model: Classifier) -> Iterator[bool]:
             parameter.requires_grad_(True)
 
 
-def attack_images(
+def attack_blocks(
     model: Classifier,
     images: torch.Tensor,
     labels: torch.Tensor,
     *,
+    blocks: Sequence[int],
     attack: Attack,
     norm: str,
     eps: float | str,
@@ -221,11 +270,37 @@ def attack_images(
     indices: NDArray[np.int64] | torch.Tensor | list[int] | None,
     batch_size: int | None,
     fixed_batch: int | None,
+    numerics: Numerics,
     options: Mapping[str, Scalar],
-) -> AttackResult:
-    """What `harness.attacks.run_attack` does, once torch is there; see its documentation."""
-    ball = attack.check_norm(norm)
-    radius = parse_eps(eps)
+) -> Iterator[tuple[int, AttackResult]]:
+    """Attack several blocks of images in one pool and yield each block when its last image is done.
+
+    Slots that become free in one block are refilled from the next, and every block's outcome is what it would be by
+    itself. What `run_attack` takes is documented there.
+
+    Args:
+        model: the classifier.
+        images: of all blocks, one after the other.
+        labels: of the images.
+        blocks: how many images each block has.
+        attack: what to run; one that is not per image gets each block by itself.
+        norm: see `run_attack`, as for all that follow.
+        eps: radius.
+        seed: of all draws.
+        indices: that key the draws.
+        batch_size: rows of a physical batch.
+        fixed_batch: exact rows of every batch.
+        numerics: how the search computes.
+        options: of the attack.
+
+    Yields:
+        (number of the block, its result), in the order in which blocks are done.
+
+    Raises:
+        InvalidArgument: a value outside its domain.
+        ModelError: non-finite logits, wrong shape, no gradient.
+    """
+    ball, radius = attack.check_norm(norm), parse_eps(eps)
     stream_key(seed, "check")
     complete = attack.complete(options)
     batch = check_batch("batch_size", batch_size, None)
@@ -233,20 +308,45 @@ def attack_images(
     pixels = check_images(images)
     truth = check_labels(labels, pixels)
     keys = check_indices(indices, len(pixels))
+    if sum(blocks) != len(pixels) or min(blocks) < 1:
+        raise InvalidArgument("blocks", tuple(blocks), f"positive lengths that add up to {len(pixels)}")
+    edges = np.cumsum([0, *blocks]).tolist()
+    spans = [slice(start, stop) for start, stop in pairwise(edges)]
+    pools = [list(enumerate(spans))] if attack.per_image else [[(number, span)] for number, span in enumerate(spans)]
     with evaluation_mode(model) as was_training:
-        arena = enter(
-            model,
-            pixels,
-            truth,
-            norm=ball,
-            eps=radius,
-            seed=seed,
-            indices=keys,
-            batch=batch,
-            fixed_batch=fixed,
-        )
-        if was_training:
-            arena.flag("train_mode", "the model came in training mode and was evaluated in eval mode")
-        if len(arena.standing()):
-            attack.load()(arena, complete)
-        return arena.result()
+        for pool in pools:
+            whole = slice(pool[0][1].start, pool[-1][1].stop)
+            arena = enter(
+                model,
+                pixels[whole],
+                truth[whole],
+                norm=ball,
+                eps=radius,
+                seed=seed,
+                indices=keys[whole],
+                batch=batch,
+                fixed_batch=fixed,
+            )
+            if was_training:
+                arena.flag("train_mode", "the model came in training mode and was evaluated in eval mode")
+            if attack.per_image and len(arena.standing()):
+                arena.speed_up(numerics)
+            inside = {number: slice(span.start - whole.start, span.stop - whole.start) for number, span in pool}
+            yield from _blocks_as_they_end(arena, attack, complete, inside)
+
+
+def _blocks_as_they_end(
+    arena: Arena, attack: Attack, options: Mapping[str, Scalar], waiting: dict[int, slice]
+) -> Iterator[tuple[int, AttackResult]]:
+    """Run the attack; after every step yield the blocks in which no image is under attack any more."""
+    if len(arena.standing()):
+        left = -1
+        for _ in attack.load()(arena, options):
+            still = int(arena.verdicts.open.sum()) if len(waiting) > 1 else left
+            if still == left:
+                continue
+            left = still
+            for number in [key for key, span in waiting.items() if not bool(arena.verdicts.open[span].any())]:
+                yield number, arena.result(waiting.pop(number))
+    for number, span in waiting.items():
+        yield number, arena.result(span)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from harness.attacks.options import Option, complete
 from harness.errors import InvalidArgument
-from harness.spec import Scalar, as_norm
+from harness.spec import Precision, Scalar, as_norm
 from harness.types import Norm
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Attack:
         budget: (options, classes) -> upper bound on the (forward, backward) passes that one image costs.
         summary: one line for people.
         source: where it was published.
+        bound: what its robust accuracy is: "exact" for the attack as defined, "upper" where it is meant as a quick
+            bound on that of a stronger one and must be shown as such ("<=").
     """
 
     name: str
@@ -50,6 +52,7 @@ class Attack:
     budget: Callable[[Mapping[str, Scalar], int], tuple[int, int]]
     summary: str
     source: str
+    bound: Literal["exact", "upper"] = "exact"
 
     def complete(self, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """All options with defaults written out; see `harness.attacks.options.complete`."""
@@ -65,12 +68,28 @@ class Attack:
             raise InvalidArgument("norm", norm, f"one of {', '.join(self.norms)} for {self.name}")
         return as_norm(norm)
 
-    def load(self) -> Callable[[Arena, Mapping[str, Scalar]], None]:
-        """The function that runs it: it searches in the arena and proposes what it finds there."""
+    def load(self) -> Callable[[Arena, Mapping[str, Scalar]], Iterator[None]]:
+        """The function that runs it: it searches in the arena and proposes what it finds, step by step."""
         module, _, attribute = self.target.partition(":")
         return cast(
-            "Callable[[Arena, Mapping[str, Scalar]], None]", getattr(importlib.import_module(module), attribute)
+            "Callable[[Arena, Mapping[str, Scalar]], Iterator[None]]",
+            getattr(importlib.import_module(module), attribute),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numerics:
+    """How the search computes; provenance, not identity, except for `precision`.
+
+    Attributes:
+        fold: fold batch norm into the convolution before it, where that computes the same function.
+        channels_last: NHWC memory.
+        precision: of the search's passes.
+    """
+
+    fold: bool = True
+    channels_last: bool = True
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 
+from harness.attacks import members
 from harness.attacks.base import Attack
 from harness.attacks.options import Option
 from harness.registry import Registry
-from harness.spec import Scalar
 from harness.types import NORMS
 
 ATTACKS: Registry[Attack] = Registry("attack")
@@ -17,6 +17,14 @@ ATTACKS: Registry[Attack] = Registry("attack")
 
 _TOP = Option(default=20, low=1, help="coordinates moved in a step (L1 only)")
 _LOSS = Option(default="ce", choices=("ce", "dlr"), help="what is maximised")
+_STEPS = Option(default=100, low=1, high=100_000, help="gradient steps of a run")
+_RESTARTS = Option(default=1, low=1, high=10_000, help="runs, each from its own random point")
+_TARGETS = Option(default=9, low=1, high=100_000, help="classes aimed at, at most all wrong ones")
+_EOT = Option(default=1, low=1, high=10_000, help="gradients averaged at every point, for randomised models")
+
+_APGD_SOURCE = "Croce and Hein, ICML 2020, arXiv 2003.01690; L1: ICML 2021, arXiv 2103.01208"
+_FAB_SOURCE = "Croce and Hein, ICML 2020, arXiv 1907.02044"
+_HERE = "harness.attacks.ensemble"
 
 
 def _installed(package: str) -> str:
@@ -25,31 +33,6 @@ def _installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "none"
-
-
-def _fgsm_budget(_options: Mapping[str, Scalar], _classes: int) -> tuple[int, int]:
-    """The clean pass, the gradient, and the check of the proposal."""
-    return 3, 1
-
-
-def _pgd_budget(options: Mapping[str, Scalar], _classes: int) -> tuple[int, int]:
-    """A gradient a step, and a pass to judge each point."""
-    runs = int(options["steps"]) * int(options["restarts"])
-    return 1 + 2 * runs + int(options["restarts"]), runs
-
-
-def _reference_budget(options: Mapping[str, Scalar], classes: int) -> tuple[int, int]:
-    """Of `standard`: APGD-CE 100 steps; APGD and FAB targeted, 100 steps a target; 5,000 queries of Square.
-
-    `plus` and `rand` repeat gradient attacks (5 restarts; 20 samples a gradient).
-    """
-    targets = min(9, classes - 1)
-    apgd, fab, queries = 101 * (1 + targets), 100 * targets, 5001
-    if options["version"] == "plus":
-        return 2 + 5 * 2 * 101 + 101 * targets + 2 * (fab + 500) + queries, 5 * 2 * 101 + 101 * targets + fab + 500
-    if options["version"] == "rand":
-        return 2 + 2 * 20 * 101, 2 * 20 * 101
-    return 2 + apgd + 2 * fab + queries, apgd + fab
 
 
 def _add(attack: Attack) -> None:
@@ -63,8 +46,8 @@ _add(
         version="1",
         norms=NORMS,
         options=MappingProxyType({"loss": _LOSS, "top": _TOP}),
-        target="harness.attacks.fgsm:run",
-        budget=_fgsm_budget,
+        target=f"{_HERE}:run_fgsm",
+        budget=members.alone("fgsm"),
         summary="one step of length eps along the gradient",
         source="Goodfellow et al., ICLR 2015, arXiv 1412.6572",
     )
@@ -72,22 +55,162 @@ _add(
 _add(
     Attack(
         name="pgd",
-        version="1",
+        version="2",
         norms=NORMS,
         options=MappingProxyType(
             {
-                "steps": Option(default=20, low=1, high=100_000, help="gradient steps of a run"),
+                "steps": replace(_STEPS, default=20),
                 "step_size": Option(default=0.25, low=1e-6, high=100.0, help="length of a step, relative to eps"),
-                "restarts": Option(default=1, low=1, high=10_000, help="runs, each from its own random point"),
+                "restarts": _RESTARTS,
                 "random_start": Option(default=True, help="start inside the ball at random; else at the image"),
                 "loss": _LOSS,
                 "top": _TOP,
             }
         ),
-        target="harness.attacks.pgd:run",
-        budget=_pgd_budget,
+        target=f"{_HERE}:run_pgd",
+        budget=members.alone("pgd"),
         summary="projected gradient ascent",
         source="Madry et al., ICLR 2018, arXiv 1706.06083",
+    )
+)
+for _loss, _words in (("ce", "cross-entropy"), ("dlr", "difference of logits ratio")):
+    _add(
+        Attack(
+            name=f"apgd-{_loss}",
+            version="1",
+            norms=NORMS,
+            options=MappingProxyType({"steps": _STEPS, "restarts": _RESTARTS, "eot": _EOT}),
+            target=f"{_HERE}:run_apgd_{_loss}",
+            budget=members.alone(f"apgd-{_loss}"),
+            summary=f"Auto-PGD on the {_words}",
+            source=_APGD_SOURCE,
+        )
+    )
+_add(
+    Attack(
+        name="apgd-t",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType({"steps": _STEPS, "targets": _TARGETS, "eot": _EOT}),
+        target=f"{_HERE}:run_apgd_t",
+        budget=members.alone("apgd-t"),
+        summary="Auto-PGD on the targeted difference of logits ratio, target by target",
+        source=_APGD_SOURCE,
+    )
+)
+_add(
+    Attack(
+        name="fab-t",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType({"steps": _STEPS, "targets": _TARGETS}),
+        target=f"{_HERE}:run_fab_t",
+        budget=members.alone("fab-t"),
+        summary="fast adaptive boundary attack, target by target",
+        source=_FAB_SOURCE,
+    )
+)
+_add(
+    Attack(
+        name="fab",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType({"steps": _STEPS, "restarts": replace(_RESTARTS, default=5)}),
+        target=f"{_HERE}:run_fab",
+        budget=members.alone("fab"),
+        summary="fast adaptive boundary attack to the nearest class; a backward pass for every class",
+        source=_FAB_SOURCE,
+    )
+)
+_add(
+    Attack(
+        name="square",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType(
+            {"queries": Option(default=5000, low=1, high=30_000, help="windows tried in a run"), "restarts": _RESTARTS}
+        ),
+        target=f"{_HERE}:run_square",
+        budget=members.alone("square"),
+        summary="random search with square windows; black box",
+        source="Andriushchenko et al., ECCV 2020, arXiv 1912.00049",
+    )
+)
+_add(
+    Attack(
+        name="msd",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType(
+            {
+                "steps": replace(_STEPS, default=50),
+                "step_size": Option(default=0.1, low=1e-6, high=100.0, help="length of a step, relative to each eps"),
+                "top": _TOP,
+                "eps_linf": Option(default=8 / 255, low=1e-9, help="Linf ball of the path, unless that is the norm"),
+                "eps_l2": Option(default=0.5, low=1e-9, help="L2 ball of the path, unless that is the norm"),
+                "eps_l1": Option(default=12.0, low=1e-9, help="L1 ball of the path, unless that is the norm"),
+            }
+        ),
+        target=f"{_HERE}:run_msd",
+        budget=members.alone("msd"),
+        summary="steepest descent over the three norms at once; judged in one of them",
+        source="Maini et al., ICML 2020, arXiv 1909.04068",
+    )
+)
+_add(
+    Attack(
+        name="autoattack",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType(
+            {
+                "version": Option(
+                    default="standard", choices=("standard", "plus", "rand", "custom"), help="which ensemble"
+                ),
+                "attacks": Option(
+                    default="apgd-ce,apgd-t,fab-t,square", help="members, with commas (version custom only)"
+                ),
+            }
+        ),
+        target=f"{_HERE}:run_autoattack",
+        budget=members.autoattack_cost,
+        summary="the field's standard ensemble: APGD-CE, APGD-T, FAB-T, Square",
+        source=_APGD_SOURCE,
+    )
+)
+_add(
+    Attack(
+        name="worst_of",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType({"attacks": Option(default="pgd,apgd-t", help="members, with commas")}),
+        target=f"{_HERE}:run_worst_of",
+        budget=members.worst_of_cost,
+        summary="broken if any of the named attacks breaks it",
+        source="this package",
+    )
+)
+_add(
+    Attack(
+        name="fast",
+        version="1",
+        norms=NORMS,
+        bound="upper",
+        target="harness.attacks.fast:run_fast",
+        budget=members.fast_cost,
+        summary="an upper bound on robust accuracy from an eighth of AutoAttack's passes",
+        source="this package; adaptive schedules after Liu et al., CVPR 2022, arXiv 2203.05154",
+    )
+)
+_add(
+    Attack(
+        name="fast+standard",
+        version="1",
+        norms=NORMS,
+        target="harness.attacks.fast:run_fast_standard",
+        budget=members.fast_standard_cost,
+        summary="AutoAttack standard on what `fast` left standing",
+        source="this package",
     )
 )
 _add(
@@ -104,7 +227,7 @@ _add(
         ),
         per_image=False,
         target="harness.attacks.reference:run",
-        budget=_reference_budget,
+        budget=members.reference_cost,
         summary="AutoAttack as the pyautoattack package runs it; outcomes depend on the batch cut",
         source="Croce and Hein, ICML 2020, arXiv 2003.01690",
     )

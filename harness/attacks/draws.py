@@ -41,17 +41,22 @@ def by_run(arena: Arena, rows: torch.Tensor, runs: torch.Tensor, draw: _Draw) ->
     return torch.from_numpy(parts).to(arena.images.device)
 
 
-def random_start(arena: Arena, purpose: str, rows: torch.Tensor, runs: torch.Tensor) -> torch.Tensor:
-    """A random point of the ball for each row: uniform in the cube (Linf), a uniform direction at length eps (L2, L1).
+def random_start(
+    arena: Arena, purpose: str, rows: torch.Tensor, runs: torch.Tensor, *, radius: float | None = None
+) -> torch.Tensor:
+    """A random point of the ball for each row: uniform in the cube (Linf), a uniform direction (L2), sparse (L1).
 
-    The result is projected to the ball and [0, 1].
+    The result is projected to the ball and [0, 1]. `radius` stands for eps where it is given.
     """
     shape = tuple(arena.images.shape[1:])
+    eps = radius or arena.eps
     images = arena.images[rows]
     if arena.norm == "Linf":
         unit = by_run(arena, rows, runs, lambda keys, run: rng.uniform(arena.seed, purpose, keys, shape, restart=run))
-        delta = arena.eps * (2.0 * unit - 1.0)
+        delta = eps * (2.0 * unit - 1.0)
     else:
         unit = by_run(arena, rows, runs, lambda keys, run: rng.normal(arena.seed, purpose, keys, shape, restart=run))
-        delta = unit * column(arena.eps / size(unit, arena.norm).clamp_min(1e-12), unit)
-    return project(images + delta, images, arena.norm, arena.eps)
+        # in L1 the projection of a long normal vector is a sparse point, as good starts are
+        long = arena.norm == "L1"
+        delta = unit if long else unit * column(eps / size(unit, arena.norm).clamp_min(1e-12), unit)
+    return project(images + delta, images, arena.norm, eps)

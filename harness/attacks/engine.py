@@ -9,15 +9,18 @@ a multiple of 16 rows: rows that are not in use repeat others and count for noth
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 
 from harness.attacks.arena import Arena
 from harness.attacks.physical import Loss, round_up
 
+PATIENCE = 5
+"""Steps between two proposals for the same image."""
+
 State = dict[str, torch.Tensor]
-"""Tensors with one row a slot. The engine sets position, run, step and alive; `Stage.step` hit, done and candidate."""
+"""One row a slot. The engine sets position, run, step, retry and alive; `Stage.step` hit, done and candidate."""
 
 
 class Stage(ABC):
@@ -62,10 +65,15 @@ def _select(state: State, where: torch.Tensor | None) -> tuple[torch.Tensor, tor
     return state["position"][where], state["alive"][where]
 
 
-def run_stage(stage: Stage, rows: torch.Tensor) -> None:
+def run_stage(stage: Stage, rows: torch.Tensor, *, final: bool = False) -> Iterator[None]:
     """Run `stage` on the images at positions `rows` (distinct, in the order in which they enter).
 
-    Broken images are recorded by the arena as they fall.
+    Broken images are recorded by the arena as they fall. Yields after every step.
+
+    Args:
+        stage: what to run.
+        rows: positions of images.
+        final: nothing comes after it: images that it does not break are settled when their last run ends.
     """
     queue = rows.tolist()
     if not queue:
@@ -80,9 +88,13 @@ def run_stage(stage: Stage, rows: torch.Tensor) -> None:
         broken = _judge(stage, state)
         over = state["done"] & state["alive"] & ~broken
         again = over & (state["run"] + 1 < stage.runs)
-        _refill(stage, state, again, broken | (over & ~again), queue)
+        leaving = over & ~again
+        if final and bool(leaving.any()):
+            stage.arena.settle(state["position"][leaving])
+        _refill(stage, state, again, broken | leaving, queue)
         if not queue:
             state = _shrink(state)
+        yield
 
 
 def _open(stage: Stage, first: Iterable[int], slots: int) -> State:
@@ -94,7 +106,7 @@ def _open(stage: Stage, first: Iterable[int], slots: int) -> State:
     run = torch.zeros(slots, dtype=torch.int64, device=device)
     state = stage.start(position, run)
     state["position"], state["run"] = position, run
-    state["step"] = torch.zeros_like(run)
+    state["step"], state["retry"] = torch.zeros_like(run), torch.zeros_like(run)
     state["alive"] = torch.arange(slots, device=device) < used
     return state
 
@@ -102,8 +114,11 @@ def _open(stage: Stage, first: Iterable[int], slots: int) -> State:
 def _judge(stage: Stage, state: State) -> torch.Tensor:
     """Propose what the step found; bool a row: broken."""
     broken = torch.zeros_like(state["alive"])
-    found = (state["hit"] & state["alive"]).nonzero().squeeze(1)
+    # what the search thinks is broken and the judge refused is looked at again a few steps later, or at the run's end
+    due = (state["step"] >= state["retry"]) | state["done"]
+    found = (state["hit"] & state["alive"] & due).nonzero().squeeze(1)
     if len(found):
+        state["retry"][found] = state["step"][found] + PATIENCE
         broken[found] = stage.arena.propose(
             state["position"][found],
             state["candidate"][found],
@@ -132,7 +147,8 @@ def _refill(stage: Stage, state: State, again: torch.Tensor, vacant: torch.Tenso
     device = state["position"].device
     where, position, run = (torch.tensor(items, device=device) for items in (slots, positions, runs))
     fresh = stage.start(position, run)
-    fresh["position"], fresh["run"], fresh["step"] = position, run, torch.zeros_like(run)
+    fresh["position"], fresh["run"] = position, run
+    fresh["step"], fresh["retry"] = torch.zeros_like(run), torch.zeros_like(run)
     for name, values in fresh.items():
         state[name][where] = values
 

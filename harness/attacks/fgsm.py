@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from harness.attacks.arena import Arena
-from harness.attacks.engine import run_stage
 from harness.attacks.pgd import ProjectedGradient
 from harness.spec import Scalar
 
 
-def run(arena: Arena, options: Mapping[str, Scalar]) -> None:
-    """FGSM with the catalogue's options on the images that still stand."""
-    stage = ProjectedGradient(
+def fast_gradient(arena: Arena, options: Mapping[str, Scalar]) -> ProjectedGradient:
+    """FGSM with the catalogue's options."""
+    return ProjectedGradient(
         arena,
         name="fgsm",
         steps=1,
@@ -22,4 +21,3 @@ def run(arena: Arena, options: Mapping[str, Scalar]) -> None:
         loss=str(options["loss"]),
         top=int(options["top"]),
     )
-    run_stage(stage, arena.standing())

@@ -39,16 +39,14 @@ def difference_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Te
 def targeted_difference(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Targeted difference of logits ratio: (z_t - z_y) / (z_1 - (z_3 + z_4) / 2).
 
-    Below four classes the denominator does not exist: with three it is z_1 - z_3, with two it is 1 (a fallback of
-    our own). Source: Croce and Hein, ICML 2020, equation 7.
+    Below four classes the denominator does not exist and the plain difference z_t - z_y is used (a fallback of our own;
+    z_1 - z_3 would make the ratio constant for the third class). Source: Croce and Hein, ICML 2020, equation 7.
     """
     gain = (logits.gather(1, targets.unsqueeze(1)) - logits.gather(1, labels.unsqueeze(1))).squeeze(1)
-    classes = logits.shape[1]
-    if classes < 3:
+    if logits.shape[1] < 4:
         return gain
-    top = logits.topk(min(4, classes), dim=1).values
-    low = top[:, 2] if classes == 3 else 0.5 * (top[:, 2] + top[:, 3])
-    return gain / (top[:, 0] - low + _TINY)
+    top = logits.topk(4, dim=1).values
+    return gain / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + _TINY)
 
 
 LOSSES = {"ce": cross_entropy, "dlr": difference_of_logits}

@@ -8,7 +8,7 @@ import torch
 
 from harness.attacks.arena import Arena
 from harness.attacks.draws import random_start
-from harness.attacks.engine import Stage, State, run_stage
+from harness.attacks.engine import Stage, State
 from harness.attacks.losses import LOSSES
 from harness.attacks.projections import column, linf_bounds, project, size
 from harness.spec import Scalar
@@ -110,9 +110,9 @@ class ProjectedGradient(Stage):
         return project(there, state["image"], self.arena.norm, self.arena.eps)
 
 
-def run(arena: Arena, options: Mapping[str, Scalar]) -> None:
-    """PGD with the catalogue's options on the images that still stand."""
-    stage = ProjectedGradient(
+def projected_gradient(arena: Arena, options: Mapping[str, Scalar]) -> ProjectedGradient:
+    """PGD with the catalogue's options."""
+    return ProjectedGradient(
         arena,
         name="pgd",
         steps=int(options["steps"]),
@@ -122,4 +122,3 @@ def run(arena: Arena, options: Mapping[str, Scalar]) -> None:
         loss=str(options["loss"]),
         top=int(options["top"]),
     )
-    run_stage(stage, arena.standing())

@@ -92,11 +92,12 @@ class Passes:
             ModelError: non-finite or wrongly shaped.
         """
         parts = []
-        with torch.inference_mode():
+        # not inference mode: a model that computes gradients of its own inside would fail there
+        with torch.no_grad():
             for chunk in chunks(len(images), self.batch_size, self.fixed_batch):
                 out = self._checked(self.model(chunk.take(images)), chunk.rows)
                 parts.append(out[: chunk.stop - chunk.start])
-        return _leave_inference(parts)
+        return _join(parts)
 
     def gradient(
         self, images: torch.Tensor, loss: Loss, *per_row: torch.Tensor
@@ -142,11 +143,6 @@ class Passes:
 def _join(parts: list[torch.Tensor]) -> torch.Tensor:
     """Concatenate, without a copy where there is one part."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _leave_inference(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Join inference tensors into an ordinary one, so that callers may use it anywhere."""
-    return torch.cat(parts) if len(parts) > 1 else parts[0].clone()
 
 
 def _input_gradient(value: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:

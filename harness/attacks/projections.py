@@ -61,7 +61,7 @@ def project(adversarial: torch.Tensor, images: torch.Tensor, norm: Norm, eps: fl
     return (images + project_l1_box(delta, images, eps)).clamp(0.0, 1.0)
 
 
-def project_l1_box(delta: torch.Tensor, images: torch.Tensor, eps: float) -> torch.Tensor:
+def project_l1_box(delta: torch.Tensor, images: torch.Tensor, eps: float | torch.Tensor) -> torch.Tensor:
     """The nearest perturbation with L1 norm at most eps that keeps images + delta in [0, 1].
 
     The solution is sign(d) * clip(|d| - t, 0, room), with the smallest t >= 0 for which its sum is at most eps; the sum
@@ -71,7 +71,7 @@ def project_l1_box(delta: torch.Tensor, images: torch.Tensor, eps: float) -> tor
     Args:
         delta: n x ..., finite.
         images: n x ..., in [0, 1].
-        eps: radius.
+        eps: radius, one for all or n of them.
     """
     shape = delta.shape
     flat, base = delta.reshape(len(delta), -1), images.reshape(len(images), -1)
@@ -79,15 +79,16 @@ def project_l1_box(delta: torch.Tensor, images: torch.Tensor, eps: float) -> tor
     room = torch.where(flat > 0, 1.0 - base, base)
     inside = torch.minimum(length, room)
     result = torch.sign(flat) * inside
-    rows = (inside.sum(dim=1) > eps).nonzero().squeeze(1)
+    radius = torch.as_tensor(eps, dtype=torch.float64, device=delta.device).expand(len(delta))
+    rows = (inside.sum(dim=1) > radius).nonzero().squeeze(1)
     if len(rows):
-        threshold = _l1_threshold(length[rows], room[rows], eps)
+        threshold = _l1_threshold(length[rows], room[rows], radius[rows].unsqueeze(1))
         cut = (length[rows] - threshold).clamp_min(0.0)
         result[rows] = torch.sign(flat[rows]) * torch.minimum(cut, room[rows])
     return result.reshape(shape)
 
 
-def _l1_threshold(length: torch.Tensor, room: torch.Tensor, eps: float) -> torch.Tensor:
+def _l1_threshold(length: torch.Tensor, room: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
     """T (n x 1) at which the sum of clip(length - t, 0, room) is eps; at t = 0 it is above eps."""
     start = (length - room).clamp_min(0.0)
     total = torch.minimum(length, room).sum(dim=1, keepdim=True, dtype=torch.float64)

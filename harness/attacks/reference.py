@@ -103,8 +103,10 @@ def _isolated(device: torch.device) -> Iterator[list[str]]:
         logger.setLevel(before[2])
 
 
-def run(arena: Arena, options: Mapping[str, Scalar]) -> None:
+def run(arena: Arena, options: Mapping[str, Scalar]) -> Iterator[None]:
     """Call the package once on all images of the arena, cut into batches of the caller's size, and judge its examples.
+
+    Yields once, at the end: the package cannot be interrupted.
 
     Raises:
         MissingDependency: the package is not installed.
@@ -135,6 +137,7 @@ def run(arena: Arena, options: Mapping[str, Scalar]) -> None:
     rows = arena.standing()
     unknown = torch.full_like(rows, -1)
     arena.propose(rows, found[rows], "autoattack:reference", unknown, unknown)
+    yield
 
 
 def _charge(arena: Arena, model: Counted) -> None:

@@ -20,6 +20,7 @@ from harness.spec import (
     ModelRef,
     Options,
     Perturbation,
+    Precision,
     Scope,
     as_norm,
     freeze_options,
@@ -51,6 +52,7 @@ class Group:
     eps: str = ""
     batch: int = 0
     """Batch cut of an attack backend that is not per-image; 0 for per-image ones."""
+    search_precision: Precision = "float32"
     measure: str = ""
     options: Options = ()
 
@@ -66,7 +68,6 @@ class ColumnSpec:
     evaluations: tuple[str, ...]
     higher_is_better: bool | None = None
     quantity: str = ""
-    bound: Literal["exact", "upper"] = "exact"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,13 @@ class Benchmark:
     def column_images(self, column: ColumnSpec, target: Target) -> int:
         """Images of a column's full range on a target; all its evaluations share it."""
         return min(self.group_images(self.group(name), target) for name in column.evaluations)
+
+    def column_bound(self, column: ColumnSpec) -> Literal["exact", "upper"]:
+        """Whether a column shows a score or an upper bound on it: one bounding attack makes it a bound."""
+        from harness.attacks import ATTACKS
+
+        attacks = [group.attack for name in column.evaluations if (group := self.group(name)).kind == "attack"]
+        return "upper" if any(ATTACKS.get(name).bound == "upper" for name in attacks) else "exact"
 
     def check_data(self, data: DataRef, image_size: tuple[int, int]) -> None:
         """Refuse a data set that the benchmark is not made for.
@@ -211,6 +219,7 @@ def _attack(group: Group, seed: int, full: int) -> AttackSpec:
         seed=seed,
         version=attack.version,
         options=freeze_options(attack.complete(dict(group.options))),
+        search_precision=group.search_precision,
         scope=scope,
     )
 
@@ -281,6 +290,7 @@ _GROUP_FIELDS: Mapping[str, tuple[type, bool]] = {
     "norm": (str, False),
     "eps": (str, False),
     "batch": (int, False),
+    "search_precision": (str, False),
     "measure": (str, False),
     "options": (dict, False),
 }
@@ -292,7 +302,6 @@ _COLUMN_FIELDS: Mapping[str, tuple[type, bool]] = {
     "evaluations": (list, True),
     "higher_is_better": (bool, False),
     "quantity": (str, False),
-    "bound": (str, False),
 }
 
 
@@ -348,8 +357,7 @@ def _check(benchmark: Benchmark) -> None:
         if group.images < 1:
             raise InvalidArgument("images", group.images, "at least 1")
         if group.kind == "attack":
-            parse_eps(group.eps)
-            as_norm(group.norm)
+            _attack(group, benchmark.seed, group.images)
 
 
 def _suite(benchmark: Benchmark, column: ColumnSpec) -> Suite:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import DbOption, JsonOption
-from harness.cli.output import emit, emit_json, emit_table, say
+from harness.cli.output import console, emit, emit_json, emit_table, say
 
 if TYPE_CHECKING:
+    from harness.curves import CorruptionGrid
     from harness.leaderboard import Board, Cell
     from harness.storage.queries import Reader
 
@@ -102,6 +104,11 @@ def _print_table(board: Board) -> None:
     from harness.formats import to_rows
 
     table = to_rows(board)
+    out = console()
+    widths = [max(map(len, column)) + 3 for column in zip(table.headers, *table.rows, strict=True)]
+    if out.is_terminal and sum(widths) > out.width:
+        table = to_rows(board, intervals=False)
+        say("the intervals need a wider window; --format csv or markdown has them")
     own = f" on {board.dataset}"
     emit(f"{board.title} ({board.benchmark}@{board.version}{own}), ranked by {board.ranked_by}; intervals are 95 %")
     emit_table(table.headers, table.rows, right=[at for at, right in enumerate(table.right) if right])
@@ -149,6 +156,12 @@ def compare(
 
 def show(
     what: Annotated[str, typer.Argument(help="A model's name, or the first digits of an evaluation's digest.")],
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="A model's accuracy by corruption and severity, with all means.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Also write these as heat map and curves to FILE.svg.")
+    ] = None,
     as_json: JsonOption = False,
     db: DbOption = None,
 ) -> None:
@@ -157,13 +170,19 @@ def show(
     Examples:
         robustboard show small_cnn.supervised.digits.s0
 
+        robustboard show small_cnn.supervised.digits.s0 --corruptions --plot corruptions.svg
+
         robustboard show 3c606073f4ad --json
     """
+    if plot is not None:
+        _check_plot(plot)
     from harness.storage import open_store
 
     store = open_store(db, read_only=True)
     try:
-        if store.find_model(what) is not None:
+        if corruptions or plot is not None:
+            _show_corruptions(store, what, plot, as_json=as_json)
+        elif store.find_model(what) is not None:
             _show_model(store, what, as_json=as_json)
         else:
             _show_evaluation(store, what)
@@ -215,6 +234,59 @@ def _show_model(store: Reader, name: str, *, as_json: bool) -> None:
         ],
         right=(2, 3, 4),
     )
+
+
+def _check_plot(plot: Path) -> None:
+    from harness.errors import InvalidArgument
+
+    if plot.suffix.lower() != ".svg" or plot.is_dir() or not plot.parent.is_dir():
+        raise InvalidArgument("plot", str(plot), "a file name that ends in .svg, in a folder that exists")
+
+
+def _show_corruptions(store: Reader, name: str, plot: Path | None, *, as_json: bool) -> None:
+    from harness.curves import choose_grids, corruption_curves, grids_to_dict
+
+    grids = choose_grids(corruption_curves(store, name), name)
+    if plot is not None:
+        _write_plot(plot, grids)
+    if as_json:
+        emit_json(grids_to_dict(name, grids))
+        return
+    for grid in grids:
+        _print_grid(grid)
+
+
+def _write_plot(plot: Path, grids: tuple[CorruptionGrid, ...]) -> None:
+    from harness.errors import InvalidArgument
+    from harness.plots import corruptions_svg
+
+    try:
+        plot.write_text(corruptions_svg(grids) + "\n", "utf-8")
+    except OSError as error:
+        raise InvalidArgument("plot", str(plot), f"a file that can be written ({error.strerror})") from error
+    say(f"wrote {plot}")
+
+
+def _print_grid(grid: CorruptionGrid) -> None:
+    from harness.plots import subtitle
+
+    emit(f"{grid.model}: {subtitle(grid)}; accuracy in %, intervals are 95 %")
+    rows: list[tuple[str, ...]] = []
+    for family, names in {**grid.families, "(in no mean)": grid.extras_shown}.items():
+        for name in names:
+            cells = [_percent(cell.value if cell else None) for cell in grid.cells[name]]
+            rows.append((family, name, *cells, _percent(grid.means[name])))
+    for family, value in grid.family_values.items():
+        shown = f"{_percent(value.value)} [{_percent(value.low)}, {_percent(value.high)}]" if value else "-"
+        rows.append((family, "mean", *[""] * 5, shown))
+    whole = grid.overall
+    shown = f"{_percent(whole.value)} [{_percent(whole.low)}, {_percent(whole.high)}]" if whole else "-"
+    rows.append(("all families", "mean", *map(_percent, grid.severity_means), shown))
+    emit_table(("family", "corruption", *"12345", "mean"), rows, right=range(2, 8))
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _show_evaluation(store: Reader, prefix: str) -> None:

@@ -60,7 +60,7 @@ def emit_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: I
         table.add_row(*(Text(_printable(cell)) for cell in row))
     out = console()
     if not out.is_terminal:  # piped: keep whole lines, whatever the width of a terminal would be
-        out.width = max(200, out.width)
+        out.width = 10_000
     out.print(table)
 
 

@@ -126,7 +126,17 @@ def file_target(
         name=declaration.name, split="test", digest=digest(identity), images=clean.images, classes=clean.classes
     )
     source = REGENERATED if (declaration.path / MANIFEST).is_file() else PUBLISHED
-    return Target(data=data, clean=clean, cells=tuple(cells), source=source)
+    return Target(data=data, clean=clean, cells=tuple(cells), source=source, suite=_suite(declaration, base))
+
+
+def _suite(declaration: Declaration, base: Dataset) -> str:
+    """The suite that files are of: the published one of their layout and size."""
+    from harness.corruptions.suites import ANY_SIZE, SUITES
+
+    if declaration.layout == "cifar-c":
+        return "cifar-10-c"
+    sizes = {SUITES.get(name).image_size: name for name in ("tiny-imagenet-c", "imagenet-c")}
+    return sizes.get(_side(base), f"imagenet-c{ANY_SIZE}")
 
 
 def _cells(declaration: Declaration) -> Iterator[tuple[str, int]]:

@@ -10,13 +10,13 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.attacks import AttackResult, run_attack
+from harness.attacks import AttackResult, Numerics, attack_blocks
 from harness.attacks.physical import predict, probe
 from harness.data import Dataset
 from harness.errors import InvalidArgument, MissingDependency, RobustboardError, WorkError
@@ -80,6 +80,9 @@ class Kernel:
                 yield failure(piece, error)
             return
         shared = (time.perf_counter() - started) / len(task.pieces)
+        if isinstance(task.pieces[0].spec.perturbation, AttackSpec):
+            yield from self._attack(task, images, data, shared)
+            return
         for piece in task.pieces:
             try:
                 outcome = self._piece(piece, images[piece.start - task.start : piece.stop - task.start], data, shared)
@@ -108,24 +111,16 @@ class Kernel:
         started = time.perf_counter()
         loaded = self._model(piece.spec.model.digest, images)
         labels = data.labels[piece.start : piece.stop]
-        flags = dict(loaded.flags)
-        detail: Detail | None = None
         measures: tuple[MeasureValue, ...] = ()
-        forwards, backwards = len(images), 0
-        match piece.spec.perturbation:
-            case AttackSpec() as attack:
-                result = self._attack(loaded, attack, images, labels, piece.start)
-                correct, detail = result.robust, pack_detail(result)
-                forwards, backwards = result.forwards, result.backwards
-                flags |= dict(result.evidence)
-            case MeasureSpec() as measure:
-                correct, measures = np.zeros(0, dtype=np.bool_), self._measure(loaded, measure, images, labels)
-            case _:
-                correct = self._correct(loaded, images, labels, data)
+        if isinstance(piece.spec.perturbation, MeasureSpec):
+            correct = np.zeros(0, dtype=np.bool_)
+            measures = self._measure(loaded, piece.spec.perturbation, images, labels)
+        else:
+            correct = self._correct(loaded, images, labels, data)
         cost = Cost(
             seconds=shared + time.perf_counter() - started,
-            forwards=forwards,
-            backwards=backwards,
+            forwards=len(images),
+            backwards=0,
             device=device_name(self._device),
             batch_size=loaded.fixed_batch or self.context.settings.batch_size,
         )
@@ -136,9 +131,8 @@ class Kernel:
             stop=piece.stop,
             correct=correct,
             cost=cost,
-            detail=detail,
             measures=measures,
-            flags=flags,
+            flags=loaded.flags,
         )
 
     def _correct(self, loaded: _Loaded, images: ImagesU8, labels: NDArray[np.int64], data: Dataset) -> Bits:
@@ -155,22 +149,63 @@ class Kernel:
         right: Bits = logits.argmax(dim=1).cpu().numpy() == labels
         return right
 
-    def _attack(
-        self, loaded: _Loaded, spec: AttackSpec, images: ImagesU8, labels: NDArray[np.int64], start: int
-    ) -> AttackResult:
-        batch = spec.scope.batch if spec.scope is not None else self.context.settings.batch_size
-        return run_attack(
+    def _attack(self, task: Task, images: ImagesU8, data: Dataset, shared: float) -> Iterator[BlockOutcome | Failure]:
+        """The blocks of one model's attack in one pool; each comes out when its last image is done."""
+        left = list(task.pieces)
+        started = time.perf_counter()
+        try:
+            loaded = self._model(left[0].spec.model.digest, images)
+            for piece, result in self._attacked(loaded, task, images, data):
+                left.remove(piece)
+                yield self._attack_outcome(piece, loaded, result, shared + time.perf_counter() - started)
+                started = time.perf_counter()
+        except Exception as error:  # noqa: BLE001 - an error is a value; finished blocks stand
+            for piece in left:
+                yield failure(piece, error)
+
+    def _attacked(
+        self, loaded: _Loaded, task: Task, images: ImagesU8, data: Dataset
+    ) -> Iterator[tuple[Piece, AttackResult]]:
+        pieces = sorted(task.pieces, key=lambda piece: piece.start)
+        spec = pieces[0].spec.perturbation
+        if not isinstance(spec, AttackSpec):
+            raise TypeError(f"{task.label} is no attack")
+        indices = np.concatenate([np.arange(piece.start, piece.stop) for piece in pieces])
+        results = attack_blocks(
             loaded.model,
-            to_float(images, self._device),
-            torch.from_numpy(np.array(labels)).to(self._device),
+            to_float(images[indices - task.start], self._device),
+            torch.from_numpy(data.labels[indices]).to(self._device),
+            [piece.stop - piece.start for piece in pieces],
             spec.attack,
             norm=spec.norm,
             eps=spec.eps,
             seed=spec.seed,
-            indices=np.arange(start, start + len(images)),
-            batch_size=batch,
+            indices=indices,
+            batch_size=spec.scope.batch if spec.scope is not None else self.context.settings.batch_size,
             fixed_batch=loaded.fixed_batch,
-            **dict(spec.options),
+            numerics=Numerics(precision=spec.search_precision),
+            **dict[str, Any](spec.options),
+        )
+        for number, result in results:
+            yield pieces[number], result
+
+    def _attack_outcome(self, piece: Piece, loaded: _Loaded, result: AttackResult, seconds: float) -> BlockOutcome:
+        cost = Cost(
+            seconds=seconds,
+            forwards=result.forwards,
+            backwards=result.backwards,
+            device=device_name(self._device),
+            batch_size=loaded.fixed_batch or self.context.settings.batch_size,
+        )
+        return BlockOutcome(
+            evaluation=piece.spec.digest,
+            block=piece.block,
+            start=piece.start,
+            stop=piece.stop,
+            correct=result.robust,
+            cost=cost,
+            detail=pack_detail(result),
+            flags={**loaded.flags, **result.evidence},
         )
 
     def _measure(

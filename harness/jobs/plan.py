@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from harness.benchmarks import Request
 from harness.spec import AttackSpec, CleanSpec, CorruptionSpec, DataRef, EvaluationSpec, MeasureSpec, block_size
 
+BLOCKS_POOLED = 4
+"""Blocks of an attack that a task holds at the most: enough to keep batches full, few enough to share among workers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
@@ -21,9 +24,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What an executor takes at a time: pieces that share a data set, a perturbation and a block.
+    """What an executor takes at a time: pieces that share a data set and a perturbation.
 
-    The kernel makes images [start, stop) once for all pieces: a corrupted block is shared by all models.
+    The kernel makes images [start, stop) once for all pieces: a corrupted block is shared by all models, and the blocks
+    of a model's attack share one pool.
     """
 
     id: int
@@ -159,11 +163,13 @@ def _whole(spec: EvaluationSpec, stop: int) -> int:
 
 
 def _bundle_key(piece: Piece) -> tuple[object, ...]:
-    """Pieces with equal keys share a task: one perturbed block for all models, but one model an attack or measure."""
+    """Pieces with equal keys share a task: one perturbed block for all models; a few blocks of one model's attack."""
     spec = piece.spec
     match spec.perturbation:
         case CleanSpec() | CorruptionSpec():
             return (spec.data.digest, spec.perturbation, piece.block)
+        case AttackSpec(scope=None):  # slots that become free in one block are refilled from the next
+            return (spec.data.digest, spec.perturbation, piece.block // BLOCKS_POOLED, spec.model.digest)
         case _:
             return (spec.data.digest, spec.perturbation, piece.block, spec.model.digest)
 

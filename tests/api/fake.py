@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from harness.corruptions.suites import BENCHMARK, EXTRA, FAMILIES
+from harness.curves import CorruptionGrid, GridValue
 from harness.errors import RobustboardError, UnknownName
 from harness.leaderboard import (
     BenchmarkSummary,
@@ -162,6 +164,49 @@ EMPTY = replace(
 )
 
 
+GRIDLESS = "resnet20.supervised.digits"
+"""A model that was never corrupted."""
+
+
+def corruption_grid(model: str, suite: str = "imagecorruptions", dataset: str = "digits") -> CorruptionGrid:
+    """A whole grid of made-up accuracies; each differs from its neighbours, and means are what they are named."""
+
+    def value(share: float) -> GridValue:
+        return GridValue(value=share, low=max(0.0, share - 0.04), high=min(1.0, share + 0.04), n=500)
+
+    names = BENCHMARK + EXTRA
+    shares = {
+        (name, severity): (97 - 3.1 * at - severity * (1 + at % 7)) / 100
+        for at, name in enumerate(names)
+        for severity in range(1, 6)
+    }
+
+    def mean(chosen: Sequence[str], severities: Sequence[int] = range(1, 6)) -> float:
+        return sum(shares[name, severity] for name in chosen for severity in severities) / len(chosen) / len(severities)
+
+    return CorruptionGrid(
+        model=model,
+        suite=suite,
+        component="imagecorruptions-1.1.2",
+        versions=("imagecorruptions-1.1.2/1",),
+        current=True,
+        seed=0,
+        dataset=dataset,
+        split="test",
+        dataset_digest="d" * 64,
+        images=500,
+        dataset_images=500,
+        families={str(family): members for family, members in FAMILIES.items()},
+        extra=EXTRA,
+        clean=value(0.984),
+        cells={name: tuple(value(shares[name, severity]) for severity in range(1, 6)) for name in names},
+        means={name: mean([name]) for name in names},
+        severity_means=tuple(mean(BENCHMARK, [severity]) for severity in range(1, 6)),
+        family_values={family: value(mean(members)) for family, members in FAMILIES.items()},
+        overall=value(mean(BENCHMARK)),
+    )
+
+
 @dataclass
 class FakeSource:
     """A `BoardSource` over the boards above; `failure` makes every call raise it."""
@@ -282,6 +327,16 @@ class FakeSource:
         return ModelDetail(
             summary=summaries[name], card=card, scores=scores, evaluations=(evaluation, attack), flags=flags
         )
+
+    def corruption_curves(self, name: str) -> tuple[CorruptionGrid, ...]:
+        """Two grids, none for `GRIDLESS`."""
+        self.ready()
+        names = [summary.name for summary in self.list_models()]
+        if name not in names:
+            raise UnknownName("model", name, names)
+        if name == GRIDLESS:
+            return ()
+        return corruption_grid(name), corruption_grid(name, "cifar-10-c@any", HOSTILE)
 
 
 def failing(error: RobustboardError | Exception) -> FakeSource:

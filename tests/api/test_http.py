@@ -22,6 +22,8 @@ CACHED = (
     "/api/v1/leaderboard.tex?benchmark=digits",
     "/api/v1/models",
     f"/api/v1/models/{MODEL}",
+    f"/api/v1/models/{MODEL}/corruptions",
+    f"/api/v1/models/{MODEL}/corruptions.svg",
     "/api/v1/benchmarks",
 )
 LIVE = ("/healthz", "/readyz", "/metrics")
@@ -159,6 +161,8 @@ def test_openapi_describes_every_route(client: Client) -> None:
         "/api/v1/leaderboard.tex",
         "/api/v1/models",
         "/api/v1/models/{name}",
+        "/api/v1/models/{name}/corruptions",
+        "/api/v1/models/{name}/corruptions.svg",
         "/api/v1/benchmarks",
     }
     operation = described["paths"]["/api/v1/leaderboard"]["get"]

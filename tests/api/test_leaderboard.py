@@ -70,6 +70,7 @@ def test_columns_say_what_was_measured(client: Client) -> None:
         "eps": "4/255",
         "attack": "AutoAttack",
         "images": 32,
+        "source": None,
     }
 
 

@@ -99,7 +99,8 @@ from api.settings import ApiSettings
 async def main():
     transport = httpx.ASGITransport(app=create_app(ApiSettings(db=sys.argv[1])))
     async with httpx.AsyncClient(transport=transport, base_url="http://board.test") as client:
-        for path in ("/", "/api/v1/leaderboard.tex?benchmark=digits", "/api/v1/models", "/readyz", "/models/none"):
+        for path in ("/", "/api/v1/leaderboard.tex?benchmark=digits", "/api/v1/models", "/readyz", "/models/none",
+                     "/api/v1/models/none/corruptions.svg"):
             answer = await client.get(path)
             print(path, answer.status_code)
 
@@ -118,5 +119,6 @@ print("heavy:", sorted({"torch", "torchvision", "pandas", "sklearn", "models_zoo
         "/api/v1/models 200",
         "/readyz 200",
         "/models/none 404",
+        "/api/v1/models/none/corruptions.svg 404",
         "heavy: []",
     ]

@@ -61,6 +61,14 @@ def test_exported_files_give_the_scores_of_the_images_in_memory(cli: Cli, tmp_pa
         for answer in (memory, files)
     ]
     assert sources == [{"in memory"}, {"regenerated files"}]
+    shown = json.loads(cli("show", MODEL, "--corruptions", "--json").out)["grids"]
+    by_source = {grid["component"]: {**grid, "component": "", "versions": [], "dataset": ""} for grid in shown}
+    assert set(by_source) == {"engine", "regenerated files"}
+    for grid in by_source.values():
+        del grid["dataset_digest"]
+    for one, other in zip(*(grid.pop("corruptions") for grid in by_source.values()), strict=True):
+        assert one == other
+    assert by_source["engine"] == by_source["regenerated files"]
     again = cli(*RUN, "-b", "digits@2", "--dataset", "digits-c", "--json")
     assert json.loads(again.out)["computed"] == 0
     before = rows(memory)
@@ -135,10 +143,9 @@ def test_shift_sets_are_judged_among_their_own_classes(cli: Cli, tmp_path: Path)
     import torch
 
     from harness.data import open_dataset
-    from harness.jobs.context import DataSource, Settings, find_models
+    from harness.jobs.context import Context, DataSource, Settings, find_models
     from harness.jobs.kernel import Kernel
     from harness.jobs.plan import Piece, Task
-    from harness.jobs.runner import Context
     from harness.outcome import BlockOutcome
     from harness.spec import CleanSpec, EvaluationSpec
     from harness.storage import open_store

@@ -14,12 +14,17 @@ from harness.attacks.physical import Passes
 class Linear(nn.Module):
     """Logits W x + b on flattened images: every margin is known in closed form."""
 
-    def __init__(self, classes: int, shape: tuple[int, int, int], seed: int = 0, scale: float = 1.0) -> None:
+    def __init__(
+        self, classes: int, shape: tuple[int, int, int], seed: int = 0, scale: float = 1.0, centred: bool = False
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         features = shape[0] * shape[1] * shape[2]
         self.weight = nn.Parameter(torch.randn(classes, features, generator=generator) * scale)
         self.bias = nn.Parameter(torch.randn(classes, generator=generator) * 0.1)
+        if centred:
+            # grey images are on every boundary: near them radii are small against the box
+            self.bias.data = -0.5 * self.weight.data.sum(dim=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits, n x classes."""

@@ -1,4 +1,4 @@
-"""The store: one write path, prefixes of blocks, revisions, refusals."""
+"""The store: one write path, prefixes of blocks, revisions, refusals; on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 

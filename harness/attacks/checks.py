@@ -1,0 +1,253 @@
+"""Reasons to doubt a robust accuracy, each with its evidence.
+
+Most failed defences show themselves: gradients that vanish, steps that do not help, a black-box attack that does better
+than white-box ones, images that stand at a radius where nothing can stand (Athalye et al., ICML 2018, arXiv 1802.00420;
+Pintor et al., NeurIPS 2022, arXiv 2106.09947). `examine` looks for them on a few images; attacks add what they see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+
+from harness.attacks import losses
+from harness.attacks.arena import evaluation_mode
+from harness.attacks.pgd import ascent
+from harness.attacks.physical import Passes
+from harness.attacks.projections import project
+from harness.errors import ModelError
+from harness.types import Classifier, Norm
+
+FLAGS = {
+    "inputs_outside_range": "the images are not in [0, 1]",
+    "train_mode": "the model is in training mode",
+    "nan_logits": "the model returns logits that are not finite",
+    "probabilities": "the model returns probabilities (or their logarithms), not logits",
+    "randomized": "the same images give different logits",
+    "dynamic": "the forward pass changes the model or computes gradients",
+    "no_gradient": "the logits carry no gradient",
+    "zero_gradients": "the margin of some images has a gradient of exactly zero",
+    "vanishing_gradients": "the cross-entropy has no gradient where the margin has one",
+    "more_steps_do_not_help": "thirty steps of an attack find nothing lower than three",
+    "large_eps_survivors": "images stand at a radius where nothing can stand",
+    "square_beats_white_box": "a black-box attack breaks what white-box attacks could not",
+    "ball_covers_images": "the ball is so large that it holds every image",
+}
+"""Every flag and what it means."""
+
+SAMPLE = 16
+FEW, MANY = 3, 30
+QUERIES = 300
+_SAME = 1e-4
+"""Differences below this share of the largest logit count as none."""
+
+
+def examine(
+    model: Classifier,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    norm: Norm = "Linf",
+    eps: float = 8 / 255,
+    seed: int = 0,
+    fixed_batch: int | None = None,
+    thorough: bool = True,
+) -> dict[str, str]:
+    """Look for reasons to doubt, on the first 16 images that the model gets right.
+
+    Args:
+        model: the classifier.
+        images: n x C x H x W, float32.
+        labels: n integers.
+        norm: of the threat model.
+        eps: its radius.
+        seed: of the black-box search.
+        fixed_batch: see `harness.attacks.run_attack`.
+        thorough: also run short attacks (about 600 forward and 100 backward passes an image).
+
+    Returns:
+        Flag -> evidence, for the flags that are raised.
+    """
+    found: dict[str, str] = {}
+    if float(images.min()) < 0 or float(images.max()) > 1:
+        return {"inputs_outside_range": f"values from {float(images.min()):g} to {float(images.max()):g}"}
+    if isinstance(model, torch.nn.Module) and any(module.training for module in model.modules()):
+        found["train_mode"] = f"{sum(module.training for module in model.modules())} modules are in training mode"
+    found |= ball(images, norm, eps)
+    with evaluation_mode(model):
+        passes = Passes(model, fixed_batch=fixed_batch)
+        try:
+            clean = passes.logits(images[: 4 * SAMPLE])
+        except ModelError as error:
+            if "not finite" not in str(error):
+                raise
+            return found | {"nan_logits": str(error)}
+        found |= outputs(clean) | behaviour(model, images[:SAMPLE])
+        right = (clean.argmax(dim=1) == labels[: len(clean)].to(clean.device)).nonzero().squeeze(1)[:SAMPLE]
+        if len(right):
+            found |= _gradients(passes, images[right], labels[right], norm, thorough=thorough)
+            if thorough and "no_gradient" not in found:
+                found |= black_box(model, images[right], labels[right], norm, eps, seed, fixed_batch)
+    return found
+
+
+def ball(images: torch.Tensor, norm: Norm, eps: float) -> dict[str, str]:
+    """Is the ball so large that it holds all of [0, 1]?"""
+    pixels = images[0].numel()
+    reach = {"Linf": 1.0, "L2": pixels**0.5, "L1": float(pixels)}[norm]
+    if eps < reach:
+        return {}
+    return {"ball_covers_images": f"eps {eps:g} is at least {reach:g}, the {norm} diameter of [0, 1]^{pixels}"}
+
+
+def outputs(logits: torch.Tensor) -> dict[str, str]:
+    """Are they probabilities, or logarithms of probabilities?"""
+    exact = logits.double()
+    total = exact.sum(dim=1)
+    if bool((exact >= 0).all()) and bool(((total - 1).abs() < 1e-4).all()):
+        return {"probabilities": f"all {len(logits)} outputs are at least 0 and sum to 1"}
+    if bool((exact <= 0).all()) and bool((exact.logsumexp(dim=1).abs() < 1e-4).all()):
+        return {"probabilities": f"all {len(logits)} outputs are at most 0 and their exponentials sum to 1"}
+    return {}
+
+
+def behaviour(model: Classifier, images: torch.Tensor) -> dict[str, str]:
+    """Does a forward pass draw, change the model, or compute gradients?"""
+    found: dict[str, str] = {}
+    before = _state(model)
+    with torch.no_grad(), _gradient_calls() as calls:
+        first = model(images)
+        second = model(images)
+    after = _state(model)
+    apart = float((first - second).abs().max())
+    if apart > _SAME * float(first.abs().max()):
+        found["randomized"] = f"two passes over the same {len(images)} images differ by {apart:.3g}"
+    if calls:
+        found["dynamic"] = f"{len(calls)} gradient computations inside two forward passes"
+    changed = [name for name in after if name not in before or not torch.equal(before[name], after[name])]
+    if changed:
+        found["dynamic"] = f"a forward pass changed {', '.join(sorted(changed)[:3])}"
+    return found
+
+
+def _state(model: Classifier) -> dict[str, torch.Tensor]:
+    """Copies of a module's parameters and buffers."""
+    if not isinstance(model, torch.nn.Module):
+        return {}
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return {name: value.detach().clone() for name, value in tensors}
+
+
+@contextmanager
+def _gradient_calls() -> Iterator[list[str]]:
+    """Record calls to autograd while it lasts."""
+    calls: list[str] = []
+
+    def recorded(name: str, real: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls.append(name)
+            return real(*args, **kwargs)
+
+        return call
+
+    grad, backward = torch.autograd.grad, torch.autograd.backward
+    with (
+        mock.patch.object(torch.autograd, "grad", recorded("grad", grad)),
+        mock.patch.object(torch.autograd, "backward", recorded("backward", backward)),
+    ):
+        yield calls
+
+
+def _gradients(
+    passes: Passes, images: torch.Tensor, labels: torch.Tensor, norm: Norm, *, thorough: bool
+) -> dict[str, str]:
+    """Zero and vanishing gradients, and whether steps and large balls do what they must."""
+    found: dict[str, str] = {}
+    try:
+        _, _, slope = passes.gradient(images, _lost, labels)
+        _, _, entropy = passes.gradient(images, losses.cross_entropy, labels)
+    except ModelError as error:
+        return {"no_gradient": str(error)}
+    n = len(images)
+    zero = slope.flatten(1).abs().amax(dim=1) == 0
+    if bool(zero.any()):
+        found["zero_gradients"] = f"{int(zero.sum())} of {n} images"
+    small = entropy.flatten(1).abs().amax(dim=1) <= 1e-7 * slope.flatten(1).abs().amax(dim=1)
+    small &= ~zero
+    if int(small.sum()) > 0.1 * n:
+        found["vanishing_gradients"] = f"{int(small.sum())} of {n} images"
+    if not thorough:
+        return found
+    pixels = images[0].numel()
+    wide = {"Linf": 0.75, "L2": 0.5 * pixels**0.5, "L1": 0.5 * pixels}[norm]
+    # in a ball where nothing can stand: in a small one, a smooth model's margin has converged after three steps
+    lowest = descend(passes, images, labels, norm, wide, MANY)
+    clean, few, many = lowest[0], lowest[FEW], lowest[MANY]
+    left = few > 0
+    if int(left.sum()) >= 3 and float((few - many)[left].mean()) <= 0.01 * float(clean[left].mean()):
+        found["more_steps_do_not_help"] = (
+            f"at {norm} eps {wide:g} mean margin {float(few[left].mean()):.4g} after {FEW} steps, "
+            f"{float(many[left].mean()):.4g} after {MANY}"
+        )
+    standing = int((many > 0).sum())
+    if standing > 0.1 * n:
+        found["large_eps_survivors"] = f"{standing} of {n} images stand at {norm} eps {wide:g}"
+    return found
+
+
+def _lost(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Minus the margin."""
+    return -losses.margin(logits, labels)
+
+
+def descend(
+    passes: Passes, images: torch.Tensor, labels: torch.Tensor, norm: Norm, eps: float, steps: int
+) -> torch.Tensor:
+    """Lowest margin so far after 0, 1, ... steps of PGD on the margin, its step shrinking: (steps + 1) x n."""
+    point = images
+    lowest: list[torch.Tensor] = []
+    for step in range(steps + 1):
+        _, value, slope = passes.gradient(point, _lost, labels)
+        lowest.append(-value if not lowest else torch.minimum(lowest[-1], -value))
+        length = eps * max(2.0 * (1.0 - step / steps), 2.0 / steps) * 0.5
+        point = project(point + length * ascent(slope, norm, max(20, images[0].numel() // 20)), images, norm, eps)
+    return torch.stack(lowest)
+
+
+def black_box(
+    model: Classifier,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    norm: Norm,
+    eps: float,
+    seed: int,
+    fixed_batch: int | None,
+) -> dict[str, str]:
+    """Does a short Square attack break images that thirty gradient steps left?"""
+    from harness.attacks import run_attack
+
+    left = descend(Passes(model, fixed_batch=fixed_batch), images, labels, norm, eps, MANY)[-1] > 0
+    rows = left.nonzero().squeeze(1)
+    if not len(rows):
+        return {}
+    if norm != "Linf" and min(images.shape[-2:]) < 5:
+        return {}  # Square has no tiles for images this small
+    result = run_attack(
+        model,
+        images[rows].contiguous(),
+        labels[rows],
+        "square",
+        norm=norm,
+        eps=eps,
+        seed=seed,
+        fixed_batch=fixed_batch,
+        queries=QUERIES,
+    )
+    taken = int((~result.robust).sum())
+    if taken < 2:
+        return {}
+    return {"square_beats_white_box": f"{QUERIES} queries broke {taken} of {len(rows)} that {MANY} gradient steps left"}

@@ -1,0 +1,139 @@
+"""Faster forms of a model for the search: folded batch norm, channels-last memory, reduced precision.
+
+Only the search uses them. Whatever it finds is judged by the model as given, in float32. A form is taken only if it
+computes the same function, checked on images when it is made.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from harness import rng
+from harness.attacks.base import Numerics
+from harness.attacks.physical import ROWS
+from harness.errors import InvalidArgument
+from harness.spec import Precision
+from harness.types import Classifier
+
+TOLERANCE = 1e-4
+"""Largest difference of logits, relative to the largest logit, at which a folded model counts as the same."""
+
+_TYPES: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Faster(nn.Module):
+    """A model in another memory layout or precision that takes and returns what the original does.
+
+    Args:
+        model: the network.
+        numerics: how it computes.
+    """
+
+    def __init__(self, model: nn.Module, numerics: Numerics) -> None:
+        super().__init__()
+        self.layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
+        self.kind = _TYPES.get(numerics.precision)
+        self.model = model.to(memory_format=self.layout)
+        if self.kind is not None:
+            for module in self.model.modules():
+                # cast once what autocast would cast at every pass
+                if isinstance(module, (nn.Conv2d, nn.Linear)):
+                    module.to(self.kind)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Float32 logits of float32 images."""
+        images = images.contiguous(memory_format=self.layout)
+        if self.kind is None:
+            logits: torch.Tensor = self.model(images)
+            return logits
+        with torch.autocast(images.device.type, dtype=self.kind):
+            low: torch.Tensor = self.model(images)
+        return low.float()
+
+
+def prepare(model: Classifier, like: torch.Tensor, numerics: Numerics) -> Classifier:
+    """The fastest form of `model` that is allowed and computes the same function.
+
+    It is compared on images drawn at random, always the same, so that the choice does not depend on what is attacked.
+
+    Args:
+        model: the classifier, in eval mode; it is copied, never changed.
+        like: images, n x C x H x W, whose size and device are taken.
+        numerics: what is allowed.
+
+    Raises:
+        InvalidArgument: reduced precision of something that is not a module.
+    """
+    if not isinstance(model, nn.Module):
+        if numerics.precision != "float32":
+            raise InvalidArgument("search_precision", numerics.precision, "float32 for a model that is no torch module")
+        return model
+    drawn = rng.uniform(0, "attack/speed", range(ROWS), tuple(like.shape[1:]))
+    sample = torch.from_numpy(drawn).to(like.device)
+    with torch.no_grad():
+        expected = model(sample)
+    for make in (fold, _copied) if numerics.fold else (_copied,):
+        body = make(model)
+        if body is None:
+            continue
+        exact = Faster(body, Numerics(fold=False, channels_last=numerics.channels_last))
+        if _agree(exact, sample, expected):
+            return exact if numerics.precision == "float32" else Faster(body, numerics)
+    return model
+
+
+def _copied(model: nn.Module) -> nn.Module | None:
+    """A frozen deep copy, or None for a model that cannot be copied."""
+    try:
+        return copy.deepcopy(model).eval().requires_grad_(False)
+    except (TypeError, RuntimeError, AttributeError):
+        return None
+
+
+def fold(model: nn.Module) -> nn.Module | None:
+    """A copy with every batch norm that follows a convolution folded into it; None where torch.fx cannot trace it."""
+    copied = _copied(model)
+    if copied is None:
+        return None
+    try:
+        traced = fx.symbolic_trace(copied)
+    except Exception:  # noqa: BLE001  tracing runs the model's own code on proxies, which may raise anything
+        return None
+    modules: dict[str, Any] = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
+            continue
+        first, second = modules[str(before.target)], modules[str(node.target)]
+        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d) and second.track_running_stats:
+            _replace(modules, str(before.target), fuse_conv_bn_eval(first, second))
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced.eval().requires_grad_(False)
+
+
+def _replace(modules: dict[str, Any], path: str, module: nn.Module) -> None:
+    """Put `module` at a dotted path."""
+    parent, _, name = path.rpartition(".")
+    setattr(modules[parent], name, module)
+    modules[path] = module
+
+
+def _agree(form: nn.Module, sample: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Same logits within `TOLERANCE` and the same predictions."""
+    with torch.no_grad():
+        try:
+            found = form(sample)
+        except (RuntimeError, TypeError, ValueError, AttributeError):
+            return False
+    if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
+        return False
+    close = (found - expected).abs().amax() <= TOLERANCE * expected.abs().amax()
+    return bool(close) and torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
