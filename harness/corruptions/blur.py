@@ -41,7 +41,7 @@ def glass_blur(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
         moved = _copied_from(n, height, width, delta, draws)
         source = moved if source is None else source.index_select(0, moved)
     if source is not None:
-        values = filters.join(filters.pick(filters.split(values), source))
+        values = filters.pick(values, source.reshape(n, height, width))
     return to_bytes(soften(values, sigma))
 
 
@@ -49,34 +49,51 @@ def _copied_from(n: int, height: int, width: int, delta: int, draws: Draws) -> T
     """One pass of the glass: flat position -> flat position (over the batch) where its final value stood before.
 
     The loop is sequential only where a pixel copies from one that was walked before it (further down, or further right
-    in its row): then it gets what that one had copied. Such chains are followed by pointer doubling instead.
+    in its row): then it gets what that one had copied. Such chains are followed by pointer doubling instead. Pixels
+    that are not walked copy from themselves, and so end every chain.
     """
     rows, columns = height - 2 * delta, width - 2 * delta
-    across, down = draws.pairs(2 * delta, rows * columns)
-    step = (down - delta).mul_(width).add_(across).sub_(delta).reshape(n, rows, columns).flip(1, 2)
-    place, walked = (table.to(step.device) for table in _grid(n, height, width, delta))
+    pairs = draws.pairs(2 * delta, rows * columns)
+    steps = _steps(delta, width).to(pairs.device).index_select(0, pairs.reshape(-1))
+    place = _places(n, height, width).to(pairs.device)
     target = place.clone()
-    target[:, delta + 1 : height - delta + 1, delta + 1 : width - delta + 1] += step
+    target[:, delta + 1 : height - delta + 1, delta + 1 : width - delta + 1] += steps.reshape(n, rows, columns).flip(
+        1, 2
+    )
     target = target.reshape(-1)
     if delta == 1:  # offsets are -1 and 0: nothing is copied from a pixel that was walked before
         return target
-    flat = place.reshape(-1)
-    chained = (target > flat) & walked.index_select(0, target)
-    link = (target - flat).mul_(chained).add_(flat)  # where nothing chains on, a pixel points at itself
-    while True:
-        further = link.index_select(0, link)
-        if torch.equal(further, link):
-            return target.index_select(0, link)
-        link = further
+    return target.index_select(0, chain_ends(torch.maximum(target, place.reshape(-1))))
+
+
+def chain_ends(link: Tensor) -> Tensor:
+    """Where the chain i, link[i], link[link[i]], ... stops, for every i; an end is its own link.
+
+    One doubling, and a second that tells which chains go on: few, which are then followed by themselves.
+    """
+    link = link.index_select(0, link)
+    ends = link.index_select(0, link)
+    going = filters.differing(ends, link)
+    while len(going):
+        here = ends.index_select(0, going)
+        further = ends.index_select(0, here)
+        ends.index_copy_(0, going, further)
+        going = going[further != here]
+    return ends
+
+
+@functools.lru_cache(maxsize=32)
+def _steps(delta: int, width: int) -> Tensor:
+    """The flat offset, int32, for each pair (across, down) drawn from 0..2 delta - 1; see `Draws.pairs`."""
+    pairs = torch.arange(4 * delta * delta, dtype=torch.int32)
+    across, down = pairs // (2 * delta), pairs % (2 * delta)
+    return (down - delta) * width + across - delta
 
 
 @functools.lru_cache(maxsize=8)
-def _grid(n: int, height: int, width: int, delta: int) -> tuple[Tensor, Tensor]:
-    """(flat positions over the batch, int32, n x height x width; which of them are walked, bool, flat)."""
-    place = torch.arange(n * height * width, dtype=torch.int32).reshape(n, height, width)
-    walked = torch.zeros(n, height, width, dtype=torch.bool)
-    walked[:, delta + 1 : height - delta + 1, delta + 1 : width - delta + 1] = True
-    return place, walked.reshape(-1)
+def _places(n: int, height: int, width: int) -> Tensor:
+    """Flat positions over the batch, int32, n x height x width."""
+    return torch.arange(n * height * width, dtype=torch.int32).reshape(n, height, width)
 
 
 def defocus_blur(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
@@ -168,12 +185,21 @@ def zoom_torch(images: Tensor, stop: float, step: float, centred: bool) -> Tenso
 
 
 def _zoom_host(images: Tensor, stop: float, step: float, centred: bool) -> Tensor:
-    """`zoom_blur` as one sparse matrix for all images of the batch: the layers share many of their taps."""
-    n, height, width, _ = images.shape
+    """`zoom_blur` as one sparse matrix for many images at once: the layers share many of their taps."""
+    height, width = images.shape[1:3]
     operator = zoom_operator(height, width, stop, step, centred)
-    pixels = images.permute(1, 2, 0, 3).contiguous().to(torch.float32).reshape(height * width, 3 * n)
-    blurred = to_bytes(torch.from_numpy(operator @ pixels.numpy()))
-    return blurred.reshape(height, width, n, 3).permute(2, 0, 1, 3).contiguous()
+    out = torch.empty_like(images)
+    for start in range(0, len(images), _SIDE_BY_SIDE):
+        part = slice(start, start + _SIDE_BY_SIDE)
+        pixels = cv2.merge(list(images[part].numpy())).reshape(height * width, -1).astype(np.float32)
+        blurred = to_bytes(torch.from_numpy(operator @ pixels)).numpy().reshape(height, width, -1)
+        places = np.arange(blurred.shape[2]).repeat(2).tolist()
+        cv2.mixChannels([blurred], list(out[part].numpy()), places)
+    return out
+
+
+_SIDE_BY_SIDE = 32
+"""Images that go through the matrix together: OpenCV 5 interleaves at most 128 channels."""
 
 
 @functools.lru_cache(maxsize=6)
@@ -205,6 +231,11 @@ def _stretch(size: int, factor: float, centred: bool) -> Any:
     return sparse.csr_matrix((values, (rows, columns)), shape=(size, size))
 
 
+def enlarged_size(side: int, factor: float) -> int:
+    """Pixels that a side comes to when its middle is enlarged, before it is trimmed."""
+    return round(math.ceil(side / factor) * factor)
+
+
 def enlarged(planes: Tensor, factor: float, *, centred: bool, trimmed: bool = True) -> Tensor:
     """The middle of each plane, enlarged by `factor` with linear interpolation (SciPy's `zoom`, order 1).
 
@@ -217,7 +248,7 @@ def enlarged(planes: Tensor, factor: float, *, centred: bool, trimmed: bool = Tr
     height, width = planes.shape[2:]
     tall, wide = math.ceil(height / factor), math.ceil(width / factor)
     top, left = (height - tall) // 2, (width - wide) // 2
-    size = round(tall * factor), round(wide * factor)
+    size = enlarged_size(height, factor), enlarged_size(width, factor)
     part = planes[:, :, top : top + tall, left : left + wide]
     layer = F.interpolate(part, size=size, mode="bilinear", align_corners=True)
     if not trimmed:

@@ -15,15 +15,30 @@ from harness.corruptions import filters
 from harness.corruptions.draws import Draws
 from harness.corruptions.filters import to_bytes
 from harness.corruptions.recipe import Recipe
+from harness.corruptions.sampling import bilinear
 
 
 def contrast(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
-    """Each channel is drawn towards its mean over the image."""
+    """Each channel is drawn towards its mean over the image: a table of 256 grey levels for each channel."""
     (factor,) = recipe.row
     n, height, width, _channels = images.shape
-    sums = images.reshape(n, height * width, 3).sum(dim=1, dtype=torch.int64)  # exact, in any order
-    means = (sums.to(torch.float64) * ((1 - factor) / (height * width))).to(torch.float32)
-    return to_bytes(images.to(torch.float32).mul_(factor).add_(means[:, None, None, :]))
+    means = _sums(images).to(torch.float64).mul_((1 - factor) / (height * width)).to(torch.float32)
+    levels = torch.arange(256, dtype=torch.float32, device=images.device).mul_(factor)
+    tables = to_bytes(levels[:, None] + means[:, None, :])  # n x 256 x 3
+    if filters.on_host(images):
+        out = torch.empty_like(images)
+        for image, table, target in zip(images.numpy(), tables.numpy(), out.numpy(), strict=True):
+            cv2.LUT(image, table[None], dst=target)
+        return out
+    rows = images.reshape(n, -1, 3).to(torch.int64)
+    return tables.gather(1, rows).reshape(images.shape)
+
+
+def _sums(images: Tensor) -> Tensor:
+    """Sum of each channel over each image, n x 3: exact, in any order."""
+    if filters.on_host(images):
+        return torch.tensor([cv2.sumElems(image)[:3] for image in images.numpy()], dtype=torch.float64)
+    return images.reshape(len(images), -1, 3).sum(dim=1, dtype=torch.int64)
 
 
 def saturate(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
@@ -36,9 +51,11 @@ def saturate(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
     planes = filters.split(images)
     low = torch.minimum(torch.minimum(planes[0], planes[1]), planes[2])
     high = torch.maximum(torch.maximum(planes[0], planes[1]), planes[2])
-    keys = ((high.to(torch.int32) << 8) + low).reshape(-1)
+    keys = high.to(torch.int32).mul_(256).add_(low.to(torch.int32)).reshape(-1)
     value = high.to(torch.float32)
-    values = value - (value - planes) * ratio.index_select(0, keys).reshape(value.shape)
+    values = planes.to(torch.float32)
+    torch.sub(value, values, out=values).mul_(ratio.index_select(0, keys).reshape(value.shape))
+    torch.sub(value, values, out=values)
     if shift > 0:
         values[1:] -= red.index_select(0, keys).reshape(value.shape)
     return filters.join(to_bytes(values))
@@ -81,8 +98,7 @@ def pixelate_host(images: Tensor, tall: int, wide: int) -> Tensor:
     small = np.empty((len(images), tall, wide, 3), dtype=np.uint8)
     for image, target in zip(images.numpy(), small, strict=True):
         target[...] = np.asarray(Image.fromarray(image).resize((wide, tall), Image.Resampling.BOX))
-    rows, columns = _repeated(height, tall), _repeated(width, wide)
-    return torch.from_numpy(small).index_select(1, rows).index_select(2, columns)
+    return filters.pick(torch.from_numpy(small), _enlarging(len(images), (height, width), (tall, wide)))
 
 
 def pixelate_torch(images: Tensor, tall: int, wide: int) -> Tensor:
@@ -119,6 +135,14 @@ def _repeated(size: int, small: int) -> Tensor:
     return torch.from_numpy(((np.arange(size) + 0.5) * (small / size)).astype(np.int64))
 
 
+@functools.lru_cache(maxsize=32)
+def _enlarging(n: int, large: tuple[int, int], small: tuple[int, int]) -> Tensor:
+    """Flat source over a batch of n small images of each pixel of the enlarged ones, int32, n x large."""
+    rows, columns = (_repeated(size, before) for size, before in zip(large, small, strict=True))
+    start = torch.arange(n)[:, None, None] * (small[0] * small[1])
+    return ((rows * small[1])[:, None] + columns + start).to(torch.int32)
+
+
 def jpeg_compression(images: Tensor, recipe: Recipe, _: Draws) -> Tensor:
     """Compressed and decompressed as a baseline JPEG with 4:2:0 chroma. Runs on the host on every device."""
     quality = int(recipe.row[0])
@@ -145,21 +169,21 @@ def _through_jpeg(image: NDArray[np.uint8], quality: int, out: NDArray[np.uint8]
 def elastic_transform(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     """Positions displaced by smoothed noise; in the published sets after a random affine map."""
     height, width = images.shape[1:3]
-    values = filters.split(images).to(torch.float32)
+    values = images
     if recipe.style.published:
         alpha, sigma, shift = recipe.row
-        values = _affine(values, shift, draws)
+        values = _affine(images, shift, draws)
         reach, sigmas = 1.0, (sigma, sigma)
     else:
         (alpha,) = recipe.row
         reach, sigmas = height * 0.005, (height * 0.01, width * 0.01)
     across, down = (
-        _smooth(draws.uniform(height, width).mul(2 * reach).sub_(reach).to(torch.float32), *sigmas).mul_(alpha)
+        _smooth(draws.uniform(height, width).mul_(2 * reach).sub_(reach).to(torch.float32), *sigmas).mul_(alpha)
         for _ in range(2)
     )
     rows = down.add_(torch.arange(height, device=images.device)[:, None])
     columns = across.add_(torch.arange(width, device=images.device))
-    return filters.join(to_bytes(filters.bilinear(values, rows, columns, half_sample=True)))
+    return filters.join(to_bytes(bilinear(values, rows, columns, half_sample=True)))
 
 
 def _smooth(fields: Tensor, down: float, across: float) -> Tensor:
@@ -175,12 +199,12 @@ def _smooth(fields: Tensor, down: float, across: float) -> Tensor:
     return torch.stack([left @ field.clone() @ right for field in fields])
 
 
-def _affine(values: Tensor, shift: float, draws: Draws) -> Tensor:
+def _affine(images: Tensor, shift: float, draws: Draws) -> Tensor:
     """Map three anchor points to points at most `shift` pixels away; linear, reflected at the edges.
 
     Anchor points: the centre plus, plus-minus and minus a third of the side, as the published scripts have them.
     """
-    _, n, height, width = values.shape
+    n, height, width, _ = images.shape
     middle = np.array([height // 2, width // 2], dtype=np.float32)
     third = min(height, width) // 3
     anchors = np.stack([middle + third, middle + np.array([third, -third]), middle - third]).astype(np.float32)
@@ -189,9 +213,9 @@ def _affine(values: Tensor, shift: float, draws: Draws) -> Tensor:
     for row, offsets in enumerate(moved):
         forward = cv2.getAffineTransform(anchors, anchors + (offsets * shift).astype(np.float32))
         maps[row] = cv2.invertAffineTransform(forward)
-    inverse = torch.from_numpy(maps).to(values.device).reshape(n, 6, 1, 1).unbind(1)
-    x = torch.arange(width, device=values.device, dtype=torch.float32)
-    y = torch.arange(height, device=values.device, dtype=torch.float32)[:, None]
+    inverse = torch.from_numpy(maps).to(images.device).reshape(n, 6, 1, 1).unbind(1)
+    x = torch.arange(width, device=images.device, dtype=torch.float32)
+    y = torch.arange(height, device=images.device, dtype=torch.float32)[:, None]
     columns = inverse[0] * x + inverse[1] * y + inverse[2]
     rows = inverse[3] * x + inverse[4] * y + inverse[5]
-    return filters.bilinear(values, rows, columns, half_sample=False)
+    return bilinear(images, rows, columns, half_sample=False)

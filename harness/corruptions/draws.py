@@ -39,8 +39,8 @@ class Draws(Protocol):
         """One angle an image, uniform in [low, high), in degrees."""
         ...
 
-    def pairs(self, bound: int, count: int) -> tuple[Tensor, Tensor]:
-        """Two integer tensors, n x count, of independent integers, uniform in [0, bound)."""
+    def pairs(self, bound: int, count: int) -> Tensor:
+        """Pairs (a, b) of independent integers, uniform in [0, bound), as a * bound + b; integers, n x count."""
         ...
 
     def salt_and_pepper(self, shape: tuple[int, ...], amount: float) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ class EngineDraws:
     def normal(self, *shape: int) -> Tensor:
         """Standard normal floats, float32, n x shape."""
         if self.on_host:
-            return torch.from_numpy(rng.to_normal(self._host_words(math.prod(shape)))).reshape(-1, *shape)
+            return normal_from(self._host_words(math.prod(shape))).reshape(-1, *shape)
         return rng_torch.to_normal(self._device_words(math.prod(shape))).reshape(-1, *shape)
 
     def uniform(self, *shape: int) -> Tensor:
@@ -104,15 +104,14 @@ class EngineDraws:
         raw = self._host_words(1)[:, 0].tolist()
         return [low + (high - low) * (word / 2**32) for word in raw]
 
-    def pairs(self, bound: int, count: int) -> tuple[Tensor, Tensor]:
+    def pairs(self, bound: int, count: int) -> Tensor:
         """Two integers in [0, bound), bound <= 8, from the upper 26 bits of one word: the bias is below 2**-20."""
-        if self.on_host:
-            scaled = (self._host_words(count) >> np.uint32(6)) * np.uint32(bound * bound)
-            joint = torch.from_numpy((scaled >> np.uint32(26)).view(np.int32))
-        else:
-            joint = ((self._device_words(count) >> 6) * (bound * bound)) >> 26
-        first = (joint * (65536 // bound + 1)) >> 16  # joint // bound, exact below 64
-        return first, joint - first * bound
+        if not self.on_host:
+            return ((self._device_words(count) >> 6) * (bound * bound)) >> 26
+        scaled = self._host_words(count) >> np.uint32(6)
+        scaled *= np.uint32(bound * bound)
+        scaled >>= np.uint32(26)
+        return torch.from_numpy(scaled.view(np.int32))
 
     def salt_and_pepper(self, shape: tuple[int, ...], amount: float) -> tuple[Tensor, Tensor]:
         """(hit, salt) from one word: its upper 31 bits decide the hit, the lowest the colour."""
@@ -139,6 +138,19 @@ class EngineDraws:
         return counts_there.reshape(images.shape)
 
 
+def normal_from(raw: rng.U32) -> Tensor:
+    """`harness.rng.to_normal` with torch's gather, which takes int32 positions as they are: a third faster."""
+    cells = raw >> np.uint32(16)
+    values = torch.from_numpy(rng.normal_tables()[0]).index_select(
+        0, torch.from_numpy(cells.view(np.int32).reshape(-1))
+    )
+    cells += np.uint32(1)
+    outer = np.flatnonzero((cells & np.uint32(0xFFFF)) < np.uint32(2))  # the first and the last cell: their own tables
+    if len(outer):
+        values.numpy()[outer] = rng.to_normal(raw.reshape(-1)[outer])
+    return values
+
+
 @functools.lru_cache(maxsize=16)
 def poisson_thresholds(photons: float) -> NDArray[np.int64]:
     """Thresholds T, 256 x (largest count + 1): the count for grey level v and word w is the number of T[v, k] <= w.
@@ -160,7 +172,7 @@ _MASK = np.uint32((1 << _LOW) - 1)
 
 
 @functools.lru_cache(maxsize=16)
-def _poisson_guide(photons: float) -> NDArray[np.uint32]:
+def _poisson_guide(photons: float) -> Tensor:
     """Guide table over the upper 10 bits of a word, flat over (grey level, bucket): 1 MiB, so that it stays in cache.
 
     An entry holds a count in its upper 10 bits and in the others a threshold: the answer is count - 1 + (lower 22 bits
@@ -177,20 +189,23 @@ def _poisson_guide(photons: float) -> NDArray[np.uint32]:
         inside = row[np.minimum(low, len(row) - 1)] - starts
         count = np.where(high > low + 1, _SLOW, high)
         guide[level] = (count << _LOW) | np.where(high == low + 1, inside, 0)
-    return guide.reshape(-1)
+    return torch.from_numpy(guide.reshape(-1).view(np.int32))  # torch gathers by int32 faster than NumPy can
 
 
 def poisson_counts(levels: NDArray[np.uint8], raw: rng.U32, photons: float) -> NDArray[np.int32]:
     """Poisson counts for grey levels and words of one shape, n x m; see `poisson_thresholds`."""
     values, words = levels.reshape(-1), raw.reshape(-1)
-    keys = values.astype(np.intp)
+    keys = values.astype(np.int32)
     keys <<= 32 - _LOW
-    keys += words >> np.uint32(_LOW)
-    entries = _poisson_guide(photons).take(keys)
+    keys += (words >> np.uint32(_LOW)).view(np.int32)
+    entries = _poisson_guide(photons).index_select(0, torch.from_numpy(keys)).numpy().view(np.uint32)
     counts = (entries >> np.uint32(_LOW)).view(np.int32)
     slow = np.flatnonzero(counts == _SLOW)
     entries &= _MASK
-    counts -= (words & _MASK) < entries
+    above = (words & _MASK).view(np.int32)
+    above -= entries.view(np.int32)
+    above >>= 31  # -1 where the word lies below the threshold, else 0
+    counts += above
     if len(slow):
         thresholds = poisson_thresholds(photons)
         flat = (thresholds + (np.arange(256, dtype=np.int64) << 33)[:, None]).reshape(-1)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.corruptions import blur, digital, noise, weather
+from harness.corruptions import blur, digital, filters, noise, weather
 from harness.corruptions.draws import Draws, EngineDraws
 from harness.corruptions.recipe import Recipe
 
@@ -52,11 +52,10 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
 ON_HOST = frozenset({"jpeg_compression", "spatter"})
 """Corruptions that go through the host on every device."""
 
-HOST_PIXELS = 1 << 15
 DEVICE_PIXELS = 1 << 24
 
 LEAST_IMAGES: Mapping[str, int] = MappingProxyType(
-    dict.fromkeys(("fog", "motion_blur", "snow", "spatter", "zoom_blur"), 4)
+    {"fog": 8, "motion_blur": 8, "snow": 8, "spatter": 4, "zoom_blur": 16}
 )
 """Images a chunk at least, whatever their size: for kernels of many small steps, and for the sparse product of
 zoom_blur, which runs along the images."""
@@ -103,7 +102,7 @@ def corrupt_tensor(
 
 def _chunks(images: Tensor, least: int) -> Iterator[slice]:
     """Slices of the batch that hold some pixels each, at least `least` images."""
-    budget = HOST_PIXELS if images.device.type == "cpu" else DEVICE_PIXELS
+    budget = filters.HOST_PIXELS if images.device.type == "cpu" else DEVICE_PIXELS
     count = max(least, budget // (images.shape[1] * images.shape[2]))
     for start in range(0, len(images), count):
         yield slice(start, min(start + count, len(images)))

@@ -7,6 +7,7 @@ of elementwise steps only, one for each tap, in a fixed order.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +20,9 @@ from torch import Tensor
 Border: TypeAlias = Literal["replicate", "reflect", "reflect101"]
 """How an image goes on outside: aaa|abc|ccc, cba|abc|cba or cb|abc|ba."""
 Kernel1D: TypeAlias = NDArray[np.float64]
+
+HOST_PIXELS = 1 << 15
+"""Pixels of a chunk on the host."""
 
 _CV_BORDER = {
     "replicate": cv2.BORDER_REPLICATE,
@@ -40,13 +44,12 @@ def to_bytes(values: Tensor) -> Tensor:
 
 
 def split(images: Tensor) -> Tensor:
-    """Images n x h x w x 3 to their planes, 3 x n x h x w, contiguous: arithmetic per pixel runs on whole planes."""
+    """Images n x h x w x c to their planes, c x n x h x w, contiguous: arithmetic per pixel runs on whole planes."""
     if not on_host(images):
         return images.permute(3, 0, 1, 2).contiguous()
-    out = torch.empty(3, *images.shape[:3], dtype=images.dtype)
-    cv2.split(
-        images.reshape(-1, images.shape[2], 3).numpy(), [plane.reshape(-1, plane.shape[2]) for plane in out.numpy()]
-    )
+    width, channels = images.shape[2:]
+    out = torch.empty(channels, *images.shape[:3], dtype=images.dtype)
+    cv2.split(images.reshape(-1, width, channels).numpy(), list(out.reshape(channels, -1, width).numpy()))
     return out
 
 
@@ -60,9 +63,57 @@ def join(planes: Tensor) -> Tensor:
     return out
 
 
-def pick(planes: Tensor, places: Tensor) -> Tensor:
-    """Pixels at flat positions over the batch, plane by plane; 3 x n x h x w in and out."""
-    return torch.stack([plane.reshape(-1).index_select(0, places) for plane in planes]).reshape(planes.shape)
+def pieces(images: Tensor) -> Iterator[slice]:
+    """Slices of a batch whose float temporaries fit the second-level cache of a host; on a device all at once.
+
+    For kernels whose chunks are larger, since a part of their work pays off over many images only.
+    """
+    n, pixels = len(images), images.shape[1] * images.shape[2]
+    count = max(1, HOST_PIXELS // pixels) if on_host(images) else n
+    for start in range(0, n, count):
+        yield slice(start, min(start + count, n))
+
+
+def pick(images: Tensor, places: Tensor) -> Tensor:
+    """Pixels at flat positions over a batch.
+
+    Args:
+        images: n x h x w x 3, uint8.
+        places: n x tall x wide, int32.
+
+    Returns:
+        Images n x tall x wide x 3.
+    """
+    if not on_host(images):
+        return images.reshape(-1, 3).index_select(0, places.reshape(-1)).reshape(*places.shape, 3)
+    found = packed(images).index_select(0, places.reshape(-1)).numpy().view(np.uint8)
+    rgb = cv2.cvtColor(found.reshape(-1, places.shape[2], 4), cv2.COLOR_RGBA2RGB)
+    return torch.from_numpy(rgb).reshape(*places.shape, 3)
+
+
+def packed(images: Tensor) -> Tensor:
+    """Pixels of uint8 images on the host as flat int32 (three channels and a byte of padding), to move them whole."""
+    wide = cv2.cvtColor(images.reshape(-1, images.shape[2], 3).numpy(), cv2.COLOR_RGB2RGBA)
+    return torch.from_numpy(wide.view(np.int32).reshape(-1))
+
+
+def differing(left: Tensor, right: Tensor) -> Tensor:
+    """Positions, int64, at which two flat tensors differ."""
+    if on_host(left):  # five times faster than torch's nonzero
+        return torch.from_numpy(np.flatnonzero(left.numpy() != right.numpy()))
+    return torch.nonzero(left != right).reshape(-1)
+
+
+def woven(corner: Tensor, right: Tensor, below: Tensor, across: Tensor) -> Tensor:
+    """Each pixel of four maps n x h x w as the cells of a 2 x 2 block, to n x 2h x 2w."""
+    n, height, width = corner.shape
+    out = torch.empty(n * height, 2, width, 2, dtype=corner.dtype, device=corner.device)
+    for row, pair in enumerate(((corner, right), (below, across))):
+        if on_host(out):
+            cv2.merge([values.reshape(-1, width).numpy() for values in pair], dst=out[:, row].numpy())
+        else:
+            torch.stack([values.reshape(-1, width) for values in pair], dim=2, out=out[:, row])
+    return out.reshape(n, 2 * height, 2 * width)
 
 
 def on_host(values: Tensor) -> bool:
@@ -256,54 +307,7 @@ def along_torch(values: Tensor, taps: Lines) -> Tensor:
     return out
 
 
-def bilinear(planes: Tensor, rows: Tensor, columns: Tensor, *, half_sample: bool) -> Tensor:
-    """Sample a batch at fractional positions.
-
-    Args:
-        planes: 3 x n x h x w, float32.
-        rows: n x h x w, float32 row coordinates.
-        columns: n x h x w, float32 column coordinates.
-        half_sample: reflect about the outer edge of the border pixels (SciPy's "reflect") or else about their centres
-            (OpenCV's BORDER_REFLECT_101).
-
-    Returns:
-        3 x n x h x w, float32.
-    """
-    _, n, height, width = planes.shape
-    top, left = torch.floor(rows), torch.floor(columns)
-    below, right = rows - top, columns - left
-    start = (torch.arange(n, device=planes.device, dtype=torch.int32) * (height * width))[:, None, None]
-    up, down = (line.mul_(width).add_(start) for line in _neighbours(top, height, half_sample))
-    before, after = _neighbours(left, width, half_sample)
-    corners = [(line + column).reshape(-1) for line in (up, down) for column in (before, after)]
-    out = torch.empty_like(planes)
-    for plane, target in zip(planes, out, strict=True):
-        a, b, c, d = (plane.reshape(-1).index_select(0, corner).reshape(rows.shape) for corner in corners)
-        upper = b.sub_(a).mul_(right).add_(a)
-        lower = d.sub_(c).mul_(right).add_(c)
-        torch.add(upper, lower.sub_(upper).mul_(below), out=target)
-    return out
-
-
-def _neighbours(floor: Tensor, size: int, half_sample: bool) -> tuple[Tensor, Tensor]:
-    """The pixels below and above whole-numbered coordinates, int32, folded back into 0..size-1."""
-    index = floor.to(torch.int32)
-    low, high = (int(edge) for edge in torch.aminmax(index))
-    if low >= -size and high < 2 * size - 1:  # nearly always: a table is faster than arithmetic
-        table = _folded(size, half_sample).to(index.device)
-        index += size
-        first, second = table.index_select(0, index.reshape(-1)), table[1:].index_select(0, index.reshape(-1))
-        return first.reshape(index.shape), second.reshape(index.shape)
-    return _mirror(index, size, half_sample), _mirror(index + 1, size, half_sample)
-
-
-@functools.lru_cache(maxsize=64)
-def _folded(size: int, half_sample: bool) -> Tensor:
-    """`_mirror` of the indices -size..2 size - 1, int32."""
-    return _mirror(torch.arange(-size, 2 * size), size, half_sample).to(torch.int32)
-
-
-def _mirror(index: Tensor, size: int, half_sample: bool) -> Tensor:
+def mirrored(index: Tensor, size: int, half_sample: bool) -> Tensor:
     """Indices outside 0..size-1 folded back by reflection."""
     if half_sample:
         folded = torch.remainder(index, 2 * size)
@@ -316,7 +320,7 @@ def _mirror(index: Tensor, size: int, half_sample: bool) -> Tensor:
 def _outside(size: int, radius: int, border: Border) -> Tensor:
     """Source positions of an axis padded by `radius` on both sides."""
     index = torch.arange(-radius, size + radius)
-    return index.clamp(0, size - 1) if border == "replicate" else _mirror(index, size, border == "reflect")
+    return index.clamp(0, size - 1) if border == "replicate" else mirrored(index, size, border == "reflect")
 
 
 @functools.lru_cache(maxsize=32)

@@ -38,10 +38,10 @@ class PackageDraws:
         """One angle an image, degrees."""
         return [state.uniform(low, high) for state in self.states]
 
-    def pairs(self, bound: int, count: int) -> tuple[Tensor, Tensor]:
-        """Two int32 tensors, n x count, in [0, bound)."""
+    def pairs(self, bound: int, count: int) -> Tensor:
+        """Pairs (a, b) from [0, bound) as a * bound + b, int32, n x count."""
         both = np.stack([state.randint(0, bound, size=(count, 2)) for state in self.states]).astype(np.int32)
-        return torch.from_numpy(both[..., 0].copy()), torch.from_numpy(both[..., 1].copy())
+        return torch.from_numpy(both[..., 0] * bound + both[..., 1])
 
     def salt_and_pepper(self, shape: tuple[int, ...], amount: float) -> tuple[Tensor, Tensor]:
         """(hit, salt), in the order in which scikit-image draws them."""

@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.corruptions import SUITES, corrupt, engine
+from harness.corruptions import SUITES, corrupt, filters
 from harness.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_one_image_at_a_time_equals_the_batch(name: str, photos: ImagesU8, monke
     np.testing.assert_array_equal(copy, photos[:20])
     alone = [corrupt(photos[i : i + 1], name, 4, indices=[i])[0] for i in range(20)]
     np.testing.assert_array_equal(np.stack(alone), whole)
-    monkeypatch.setattr(engine, "HOST_PIXELS", 3 * 32 * 32)
+    monkeypatch.setattr(filters, "HOST_PIXELS", 3 * 32 * 32)
     np.testing.assert_array_equal(corrupt(photos[:20], name, 4), whole)
 
 

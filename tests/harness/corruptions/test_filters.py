@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from harness.corruptions import SUITES, blur, digital, engine, filters
+from harness.corruptions import SUITES, blur, digital, engine, filters, sampling
 from harness.corruptions.draws import EngineDraws
 
 if TYPE_CHECKING:
@@ -46,13 +46,41 @@ def test_bilinear_is_scipys_map_coordinates() -> None:
     planes = FIELD[:2].transpose(3, 0, 1, 2).copy()
     rows, columns = (generator.uniform(-35, 60, (2, 20, 27)).astype(np.float32) for _ in range(2))
     for half_sample, mode in ((True, "reflect"), (False, "mirror")):
-        ours = filters.bilinear(
+        ours = sampling.bilinear(
             torch.from_numpy(planes), torch.from_numpy(rows), torch.from_numpy(columns), half_sample=half_sample
         )
         for c in range(3):
             for i in range(2):
                 wanted = ndimage.map_coordinates(planes[c, i].astype(float), [rows[i], columns[i]], order=1, mode=mode)
                 np.testing.assert_allclose(ours[c, i], wanted, atol=5e-3)
+
+
+@pytest.mark.parametrize("reach", [3, 40])
+def test_bilinear_of_bytes_is_scipys_map_coordinates(reach: int) -> None:
+    """Images of bytes, positions near the image (gathered as whole pixels) and far from it (plane by plane)."""
+    generator = np.random.Generator(np.random.PCG64(3))
+    images = generator.integers(0, 256, (2, 20, 27, 3), dtype=np.uint8)
+    rows = generator.uniform(-reach, 20 + reach, (2, 20, 27)).astype(np.float32)
+    columns = generator.uniform(-reach, 27 + reach, (2, 20, 27)).astype(np.float32)
+    for half_sample, mode in ((True, "reflect"), (False, "mirror")):
+        places = torch.from_numpy(rows), torch.from_numpy(columns)
+        ours = sampling.bilinear(torch.from_numpy(images), *places, half_sample=half_sample)
+        for c, i in np.ndindex(3, 2):
+            channel = images[i, :, :, c].astype(float)
+            wanted = ndimage.map_coordinates(channel, [rows[i], columns[i]], order=1, mode=mode)
+            np.testing.assert_allclose(ours[c, i], wanted, atol=5e-3)
+
+
+def testchain_ends_are_those_of_a_plain_walk() -> None:
+    """Random forward links with long chains: the same ends as following each one by itself."""
+    generator = np.random.Generator(np.random.PCG64(4))
+    size = 5000
+    steps = generator.integers(1, 4, size) * (generator.random(size) < 0.95)
+    link = np.minimum(np.arange(size) + steps, size - 1).astype(np.int32)
+    wanted = link.copy()
+    for place in range(size - 1, -1, -1):
+        wanted[place] = place if link[place] == place else wanted[link[place]]
+    np.testing.assert_array_equal(blur.chain_ends(torch.from_numpy(link)), wanted)
 
 
 def test_split_and_join_are_inverse(photos: ImagesU8) -> None:
