@@ -91,7 +91,7 @@ def quickstart(
     Examples:
         robustboard quickstart
 
-        robustboard quickstart --db /tmp/try.db
+        robustboard quickstart --db try.db
     """
     from harness.benchmarks import load_benchmark
     from harness.cli.board import print_board
