@@ -10,10 +10,12 @@ from urllib.parse import quote, urlencode
 
 from api.schemas import BoardChoice, BoardParams, PageParams
 from api.source import BoardSource
+from harness.catalogue import BenchmarkSummary, ModelDetail
 from harness.curves import CorruptionGrid
 from harness.errors import UnknownName
 from harness.formats import best_values
-from harness.leaderboard import BenchmarkSummary, Board, BoardQuery, Cell, Column, ModelDetail
+from harness.leaderboard import Board, BoardQuery, Column
+from harness.types import Cell
 
 PAGE_ROWS: Final = 200
 DOWNLOADS: Final = {"": "JSON", ".csv": "CSV", ".md": "Markdown", ".tex": "LaTeX"}

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.errors import UnknownName
-from harness.leaderboard import Cell, ColumnKind
+from harness.leaderboard import ColumnKind
+from harness.types import Cell
 
 MAX_LIMIT: Final = 1000
 Name = Annotated[str, Field(max_length=200)]

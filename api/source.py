@@ -6,18 +6,9 @@ import threading
 from collections import OrderedDict
 from typing import Final, Protocol
 
+from harness.catalogue import BenchmarkSummary, ModelDetail, ModelSummary, list_benchmarks, list_models, model_detail
 from harness.curves import CorruptionGrid, Fingerprint, corruption_curves, fingerprint
-from harness.leaderboard import (
-    BenchmarkSummary,
-    Board,
-    BoardQuery,
-    ModelDetail,
-    ModelSummary,
-    list_benchmarks,
-    list_models,
-    load_board,
-    model_detail,
-)
+from harness.leaderboard import Board, BoardQuery, load_board
 from harness.storage import open_store
 from harness.storage.engine import parse_url, sqlite_path
 from harness.storage.queries import Reader

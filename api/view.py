@@ -11,8 +11,9 @@ from typing import Any, Final, Literal
 from api.pages import BoardPage, ModelPage, grid_href, model_href, searched_text
 from harness.curves import CorruptionGrid, GridValue
 from harness.formats import ScoreCell, rank_text, score_cell
-from harness.leaderboard import Board, Cell, Column
+from harness.leaderboard import Board, Column
 from harness.plots import facts, family_curves_svg, heat_map_svg, in_words, percent, plain_name
+from harness.types import Cell
 
 _HUES: Final = {"supervised": 0, "adversarial": 1, "selectivity": 2, "contrastive": 3, "density": 4}
 _SPARE_HUES: Final = 5

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final, Literal, TypeAlias
 
-from harness.leaderboard import Board, Cell, Column
-from harness.types import Json
+from harness.leaderboard import Board, Column
+from harness.types import Cell, Json
 
 Row: TypeAlias = Mapping[str, Cell]
 State: TypeAlias = Literal["full", "partial", "missing"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from harness.benchmarks import Benchmark, ColumnSpec, benchmark_names, load_benchmark
+from harness.benchmarks import Benchmark, ColumnSpec, load_benchmark
+from harness.catalogue import summarise
 from harness.errors import InvalidArgument, UnknownName
 from harness.storage.queries import Reader
-from harness.storage.records import StoredEvaluation, StoredModel, StoredScore
+from harness.storage.records import StoredModel, StoredScore
 from harness.target import IN_MEMORY
-from harness.types import Json
+from harness.types import Cell
 
-Cell: TypeAlias = str | int | float | bool | None
 ColumnKind: TypeAlias = Literal["text", "integer", "fraction", "number", "list"]
 
 
@@ -82,50 +82,6 @@ class BoardQuery:
     offset: int = 0
     stale: bool = False
     """Also show cells that rest on outdated component versions; they never rank."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchmarkSummary:
-    """A benchmark and, where the store has rows for it, how many models are on its board."""
-
-    name: str
-    version: int
-    title: str
-    description: str
-    dataset: str
-    datasets: tuple[str, ...]
-    """Data sets that the store has boards for."""
-    models: int
-    """Models on the board of `dataset`."""
-    ranked_by: str
-    columns: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSummary:
-    """A registered model in one line."""
-
-    name: str
-    family: str
-    architecture: str
-    dataset: str
-    parameters: int
-    digest: str
-    status: str
-    revision: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelDetail:
-    """All that the store knows of one model."""
-
-    summary: ModelSummary
-    card: Json
-    scores: tuple[Mapping[str, Cell], ...]
-    """One a cell: board, column, value with interval, images, bound, ranks, stale; see `_score_cells`."""
-    evaluations: tuple[Mapping[str, Cell], ...]
-    """One an evaluation: what, accuracy, cost and status; see `_evaluation_cells`."""
-    flags: Mapping[str, str] = field(default_factory=dict)
 
 
 FIXED_COLUMNS: tuple[Column, ...] = (
@@ -223,52 +179,6 @@ def sort_rows(rows: Sequence[Mapping[str, Cell]], column: str, order: str) -> li
     return sorted(present, key=lambda row: values[id(row)], reverse=order == "desc") + absent
 
 
-def list_benchmarks(store: Reader) -> tuple[BenchmarkSummary, ...]:
-    """All benchmarks, newest versions first within a name."""
-    scores = store.scores()
-    found = []
-    for name, version in sorted(benchmark_names(), key=lambda item: (item[0], -item[1])):
-        benchmark = load_benchmark(f"{name}@{version}")
-        own = [score for score in scores if (score.benchmark, score.version) == (name, version)]
-        found.append(
-            BenchmarkSummary(
-                name=name,
-                version=version,
-                title=benchmark.title,
-                description=benchmark.description,
-                dataset=benchmark.dataset,
-                datasets=tuple(sorted({score.data.name for score in own})),
-                models=len({score.model for score in own if score.data.name == benchmark.dataset}),
-                ranked_by=benchmark.ranked_by,
-                columns=tuple(column.name for column in benchmark.columns),
-            )
-        )
-    return tuple(found)
-
-
-def list_models(store: Reader) -> tuple[ModelSummary, ...]:
-    """All models that are registered in the store, by name."""
-    return tuple(_summary(model) for model in store.models())
-
-
-def model_detail(store: Reader, name: str) -> ModelDetail:
-    """Card, scores and evaluations of one model.
-
-    Raises:
-        UnknownName: the store has no such model.
-    """
-    model = store.find_model(name)
-    if model is None:
-        raise UnknownName("model", name, [item.name for item in store.models()])
-    return ModelDetail(
-        summary=_summary(model),
-        card=model.card,
-        scores=tuple(_score_cells(score) for score in store.scores(model=name)),
-        evaluations=tuple(_evaluation_cells(item) for item in store.evaluations(model=name)),
-        flags=store.flags().get(model.digest, {}),
-    )
-
-
 def _check_page(query: BoardQuery) -> None:
     if query.limit is not None and query.limit < 1:
         raise InvalidArgument("limit", query.limit, "at least 1")
@@ -313,7 +223,7 @@ def _rows(
     for name, cells in by_model.items():
         model = models[name]
         ranking = cells.get(benchmark.ranked_by)
-        summary = _summary(model)
+        summary = summarise(model)
         row: dict[str, Cell] = {
             "rank": ranking.rank if ranking else None,
             "rank_low": ranking.rank_low if ranking else None,
@@ -359,55 +269,3 @@ def _kind(column: ColumnSpec) -> ColumnKind:
     from harness.metrics.scores import SCORES
 
     return SCORES.get(column.score).kind
-
-
-def _summary(model: StoredModel) -> ModelSummary:
-    card = model.card
-    return ModelSummary(
-        name=model.name,
-        family=card["family"],
-        architecture=card["architecture"],
-        dataset=card["dataset"],
-        parameters=card["parameters"],
-        digest=model.digest,
-        status="verified",
-        revision=model.revision,
-    )
-
-
-def _score_cells(score: StoredScore) -> dict[str, Cell]:
-    return {
-        "benchmark": score.benchmark,
-        "version": score.version,
-        "dataset": score.data.name,
-        "column": score.column,
-        "value": score.value,
-        "low": score.low,
-        "high": score.high,
-        "n": score.n,
-        "images": score.images,
-        "bound": score.bound,
-        "rank": score.rank,
-        "rank_low": score.rank_low,
-        "rank_high": score.rank_high,
-        "stale": score.stale,
-    }
-
-
-def _evaluation_cells(item: StoredEvaluation) -> dict[str, Cell]:
-    last = item.executions[0] if item.executions else {}
-    return {
-        "digest": item.digest,
-        "label": item.label,
-        "kind": item.kind,
-        "dataset": item.data.name,
-        "n": item.n,
-        "n_planned": item.data.images,
-        "accuracy": item.correct / item.n if item.n else None,
-        "executed_at": last.get("finished_at"),
-        "seconds": sum(run["seconds"] for run in item.executions),
-        "forwards": sum(run["forwards"] for run in item.executions),
-        "backwards": sum(run["backwards"] for run in item.executions),
-        "status": last.get("status"),
-        "error": last.get("error"),
-    }

@@ -41,3 +41,6 @@ class FeatureModel(Classifier, Protocol):
 
 Json: TypeAlias = Any
 """Plain data: dict, list, str, int, float, bool, None."""
+
+Cell: TypeAlias = str | int | float | bool | None
+"""A value in a row of a table: of a board, or of what is known of a model."""

@@ -13,8 +13,9 @@ from harness.cli.output import console, emit, emit_json, emit_table, say
 
 if TYPE_CHECKING:
     from harness.curves import CorruptionGrid
-    from harness.leaderboard import Board, Cell
+    from harness.leaderboard import Board
     from harness.storage.queries import Reader
+    from harness.types import Cell
 
 
 class Format(enum.StrEnum):
@@ -193,7 +194,7 @@ def show(
 def _show_model(store: Reader, name: str, *, as_json: bool) -> None:
     import dataclasses
 
-    from harness.leaderboard import model_detail
+    from harness.catalogue import model_detail
 
     detail = model_detail(store, name)
     if as_json:

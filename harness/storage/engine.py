@@ -82,7 +82,7 @@ def make_engine(url: URL, *, read_only: bool) -> Engine:
             hint = ""
             if "readonly" in str(error) or "unable to open" in str(error):
                 hint = "; a read-only folder needs a copy made with VACUUM INTO, opened as sqlite:///FILE?immutable=1"
-            context.chained_exception = StoreNotReady(f"store {path}: {error}{hint}")
+            raise StoreNotReady(f"store {path}: {error}{hint}") from error
 
     return engine
 

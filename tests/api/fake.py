@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from harness.catalogue import BenchmarkSummary, ModelDetail, ModelSummary
 from harness.corruptions.suites import BENCHMARK, EXTRA, FAMILIES
 from harness.curves import CorruptionGrid, GridValue
 from harness.errors import RobustboardError, UnknownName
-from harness.leaderboard import (
-    BenchmarkSummary,
-    Board,
-    BoardQuery,
-    Cell,
-    Column,
-    ModelDetail,
-    ModelSummary,
-    sort_rows,
-)
+from harness.leaderboard import Board, BoardQuery, Column, sort_rows
+from harness.types import Cell
 
 HOSTILE = "ev|il_<script>alert(1)</script>&\"'=1+1\\input{x}`$%#~^[a](javascript:b)*c*.digits"
 """A model's name that attacks HTML, attributes, Markdown and LaTeX at once."""

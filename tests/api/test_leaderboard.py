@@ -12,7 +12,7 @@ import pytest
 from bs4 import BeautifulSoup
 from markdown_it import MarkdownIt
 
-from harness.leaderboard import Cell
+from harness.types import Cell
 from tests.api.client import Client
 from tests.api.fake import BOARD, COLUMNS, FORMULA, ROWS
 

@@ -10,7 +10,7 @@ from bs4 import BeautifulSoup, Tag
 
 from api.app import create_app
 from api.view import Fact, card_facts, family_hue
-from harness.leaderboard import BenchmarkSummary
+from harness.catalogue import BenchmarkSummary
 from tests.api.client import Client
 from tests.api.fake import BOARD, EMPTY, FORMULA, HOSTILE, ROWS, FakeSource
 

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from api.app import create_app
 from api.settings import ApiSettings
 from api.source import StoreSource
 from harness.benchmarks import benchmark_names
+from harness.errors import StoreNotReady
 from harness.formats import to_csv, to_json
 from harness.leaderboard import BoardQuery, load_board
 from harness.storage import open_store
@@ -84,7 +84,7 @@ def test_a_replaced_file_is_opened_anew(tmp_path: Path) -> None:
 def test_the_store_is_opened_without_the_right_to_write(tmp_path: Path) -> None:
     """A write through the service's own connection is refused by the database."""
     source = StoreSource(str(make_store(tmp_path / "results.db")))
-    with source._store().engine.connect() as connection, pytest.raises(OperationalError, match="readonly"):
+    with source._store().engine.connect() as connection, pytest.raises(StoreNotReady, match="readonly"):
         connection.exec_driver_sql("DELETE FROM model")
 
 

@@ -133,6 +133,7 @@ def test_layouts_need_what_they_need(cli: Cli) -> None:
     assert "one of folder" in cli("datasets", "add", "x", "--layout", "zip", "--path", ".").err
     assert "base data set" in cli("datasets", "add", "x", "--layout", "cifar-c", "--path", ".").err
     assert "plain folder" in cli("datasets", "add", "x", "--of", "digits", "--path", ".").err
+    assert "another data set" in cli("datasets", "add", "x", "--layout", "shift", "--of", "x", "--path", ".").err
     unknown = cli("datasets", "add", "x", "--layout", "shift", "--of", "digit", "--path", ".")
     assert unknown.code == 2
     assert "did you mean 'digits'" in unknown.err

@@ -29,7 +29,8 @@ from harness.formats import (
     to_markdown,
     to_rows,
 )
-from harness.leaderboard import Board, Cell, Column, ColumnKind
+from harness.leaderboard import Board, Column, ColumnKind
+from harness.types import Cell
 
 NAMES = st.text(
     st.characters(codec="utf-8") | st.sampled_from("\\{}$&#%_^~<>|\"'`-?!,*[]()@:=+\t\r\n\x1b\u202e"), max_size=40

@@ -10,9 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.benchmarks import load_benchmark, parse_benchmark
+from harness.comparison import compare_models
 from harness.corruptions.suites import ALEXNET, ALEXNET_CLEAN, BENCHMARK
 from harness.errors import DataError, InvalidArgument, UnknownName
 from harness.leaderboard import BoardQuery, load_board
+from harness.maintenance import rescore_all
 from harness.outcome import BlockOutcome, Cost
 from harness.scoring import Scorer
 from harness.spec import DataRef, EvaluationSpec, ModelRef
@@ -172,3 +174,66 @@ def test_files_without_a_needed_cell_are_refused() -> None:
     target = Target(data=whole.data, clean=whole.clean, cells=whole.cells[:-1], source=whole.source, suite=whole.suite)
     with pytest.raises(DataError, match="jpeg_compression at severity 5"):
         IMAGENET.requests(ModelRef(name="m", digest="a" * 64), target)
+
+
+def test_cells_of_an_older_component_lose_their_rank_and_stop_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel's new version: refreshing one model ranks it alone; the other's cell is stale, nothing fails."""
+    old, new = register(store, "a"), register(store, "b")
+    target = Target.plain(DATA)
+    fill(store, old, target, 0)
+    Scorer(IMAGENET, target).refresh(store, [old])
+    from harness.corruptions import suites
+    from harness.scoring import _column_requests
+
+    monkeypatch.setattr(suites, "ENGINE_VERSIONS", {**suites.ENGINE_VERSIONS, "fog": 99})
+    _column_requests.cache_clear()
+    fill(store, new, target, 1)
+    Scorer(IMAGENET, target).refresh(store, [new])
+    cells = {score.model_name: score for score in store.scores() if score.column == "mce"}
+    _column_requests.cache_clear()
+    assert (cells[old.name].rank, cells[old.name].stale) == (None, True)
+    assert (cells[new.name].rank, cells[new.name].stale) == (1, False)
+
+
+def test_rescore_rebuilds_the_boards_there_are_and_no_others(store: Store) -> None:
+    """Equal cells after a rebuild; no board appears that nobody ran, though its clean evaluation is stored."""
+    digits = DataRef(name="digits", split="test", digest="e" * 64, images=N, classes=10)
+    model = register(store, "a")
+    benchmark = load_benchmark("digits@2")
+    for request in benchmark.requests(model, Target.plain(digits)):
+        if request.group != "selectivity":
+            put(store, request.spec, np.arange(request.stop) % 3 == 0)
+    Scorer(benchmark, Target.plain(digits)).refresh(store, [model])
+    before = store.scores()
+    assert rescore_all(store) == (1, 1)
+    assert store.scores() == before
+    assert {(score.benchmark, score.version) for score in before} == {("digits", 2)}
+
+
+def test_comparison_knows_all_scores_and_asks_for_enough_images(store: Store) -> None:
+    """Relative mCE has its clean verdicts; four images of difference are no difference, as for ranks."""
+    models = [register(store, letter) for letter in "ab"]
+    target = Target.plain(DATA)
+    for model in models:
+        for request in IMAGENET.requests(model, target):
+            bits = np.ones(N, dtype=np.bool_)
+            if request.cell is not None:
+                bits[: 4 if model is models[1] else 0] = False
+                bits[30:] = False
+            else:
+                bits[35:] = False
+            put(store, request.spec, bits)
+    Scorer(IMAGENET, target).refresh(store, models)
+    found = {
+        item.column: item for item in compare_models(store, models[0].name, models[1].name, benchmark="imagenet@1")
+    }
+    assert set(found) == {column.name for column in IMAGENET.columns}
+    corrupted = found["corruption_accuracy"]
+    assert corrupted.difference == pytest.approx(-0.1)
+    assert corrupted.high < 0
+    assert corrupted.differing == 4
+    assert not corrupted.significant
+    values = {score.model_name: score.value for score in store.scores() if score.column == "relative_mce"}
+    assert found["relative_mce"].difference == pytest.approx(values[models[1].name] - values[models[0].name])

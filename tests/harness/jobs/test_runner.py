@@ -225,6 +225,20 @@ class _Lethal(ModelSource):
         return super().__getattribute__(name)
 
 
+def test_one_image_is_enough_for_a_run(store: Store, job: Job) -> None:
+    """A limit of one leaves the measure out, which needs two classes, and says so; nothing fails."""
+    report = run_job(store, limited(job, 1), SerialExecutor())
+    assert not report.failures
+    assert report.computed == 2 * 6
+    assert len(report.plan.skipped) == 2
+
+
+def test_patterns_pass_over_models_that_cannot_be_loaded(store: Store) -> None:
+    """A registered model without weights, once bundled and gone since, is not offered."""
+    store.put_model({"name": "small_cnn.gone.digits", "dataset": "digits"}, "9" * 64, blob=None)
+    assert "small_cnn.gone.digits" not in {model.name for model in find_models(store, ["*"])}
+
+
 def test_requests_that_cannot_fit_are_refused(tiny: Benchmark, models: tuple[ModelSource, ...]) -> None:
     """A model with other classes, and a limit below one, are refused before any work."""
     other = replace(models[0], card={**models[0].card, "classes": 7})

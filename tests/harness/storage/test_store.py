@@ -260,7 +260,7 @@ def test_reading_never_writes(db: str, store: Store) -> None:
     """The read-only engine refuses every write."""
     reader = open_store(db, read_only=True)
     try:
-        with pytest.raises(sa.exc.DBAPIError), reader.engine.begin() as connection:
+        with pytest.raises((sa.exc.DBAPIError, StoreNotReady)), reader.engine.begin() as connection:
             connection.execute(sa.text("DELETE FROM model"))
     finally:
         reader.close()
@@ -314,6 +314,16 @@ def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotAStore, match="bookmarks"):
         open_store(str(path))
     assert path.read_bytes() == before
+
+
+def test_a_database_error_is_one_line_with_a_way_out(tmp_path: Path) -> None:
+    """What SQLite itself refuses is a store error that names the file, not a traceback of the driver."""
+    path = tmp_path / "results.db"
+    open_store(str(path)).close()
+    reader = open_store(str(path), read_only=True)
+    with pytest.raises(StoreNotReady, match=r"readonly.*VACUUM INTO"), reader.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM model"))
+    reader.close()
 
 
 def test_upgrade_twice_is_upgrade_once(store: Store) -> None:
