@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from harness import rng
+from harness.attacks import run_attack
 from harness.benchmarks import Benchmark, parse_benchmark
 from harness.data import open_dataset
 from harness.errors import DataError, InvalidArgument
@@ -17,7 +20,7 @@ from harness.jobs.runner import Job, context_of, plan_job, run_job
 from harness.outcome import Failure
 from harness.storage.store import Store
 from models_zoo.registry import load_model
-from tests.harness.jobs.conftest import MODELS
+from tests.harness.jobs.conftest import MODELS, limited
 
 REFERENCE = """
 name = "reference"
@@ -119,16 +122,43 @@ def test_a_block_is_corrupted_once_for_all_models(store: Store, job: Job, monkey
     """Two models, four corrupted blocks: four calls."""
     import harness.corruptions
 
-    calls: list[str] = []
+    calls: list[tuple[str, object, list[int]]] = []
     original = harness.corruptions.corrupt
 
-    def counting(images: object, name: str, *arguments: object, **options: object) -> object:
-        calls.append(name)
+    def counting(images: object, name: str, *arguments: object, **options: Any) -> object:
+        calls.append((name, options["seed"], list(options["indices"])))
         return original(images, name, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(harness.corruptions, "corrupt", counting)
+    run_job(store, limited(job, 20), SerialExecutor())
     run_job(store, job, SerialExecutor())
-    assert sorted(calls) == ["brightness", "brightness", "gaussian_noise", "gaussian_noise"]
+    parts = (list(range(20)), list(range(20, 60)))
+    names = ("brightness", "brightness", "gaussian_noise", "gaussian_noise")
+    assert sorted(calls) == sorted((name, job.benchmark.seed, part) for name in names for part in parts)
+
+
+def test_an_attack_in_the_runner_is_the_attack_called_by_hand(store: Store, job: Job) -> None:
+    """Same images, labels, draws (keyed by position in the data set) and options; from the middle of a block, too."""
+    run_job(store, limited(job, 9), SerialExecutor())
+    run_job(store, limited(job, 25), SerialExecutor())
+    data = open_dataset("digits")
+    model = load_model(MODELS[0])
+    images = torch.from_numpy(data.images(0, 25).copy()).permute(0, 3, 1, 2).float().div(255).contiguous()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    labels = torch.from_numpy(data.labels[:25].copy())
+    by_hand = run_attack(model, images, labels, "pgd", norm="Linf", eps="4/255", seed=0, steps=3)
+    torch.set_num_threads(threads)
+    (spec,) = [
+        request.spec
+        for request in job.requests()
+        if request.group == "pgd_linf" and request.spec.model.name == MODELS[0]
+    ]
+    stored = store.details(spec.digest)
+    assert stored is not None
+    assert np.array_equal(store.verdicts([spec.digest])[spec.digest], by_hand.robust)
+    assert np.array_equal(stored.records["margin"], by_hand.margin)
+    assert np.array_equal(stored.records["step"], by_hand.steps)
 
 
 def test_floats_are_exact_quotients() -> None:
