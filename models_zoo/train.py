@@ -131,7 +131,7 @@ def train(
         run = _Run(recipe=recipe, settings=resolved, dataset=dataset, model=model, seed=seed, device=device)
         history, best_epoch, state = run.fit(progress)
         model.network.load_state_dict(state)
-        model.to("cpu").eval()
+        model.to("cpu").to(memory_format=torch.contiguous_format).eval()
         clean = None
         if dataset.test_images is not None and dataset.test_labels is not None:
             clean = accuracy(model, dataset.test_images, dataset.test_labels)
@@ -259,7 +259,8 @@ def _fresh_model(card: ModelCard, seed: int) -> ZooModel:
 
 def _snapshot(model: ZooModel) -> StateDict:
     """A copy of the network's weights."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.network.state_dict().items()}
+    copies = ((name, tensor.detach().cpu()) for name, tensor in model.network.state_dict().items())
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in copies}
 
 
 class _Run:
@@ -278,6 +279,10 @@ class _Run:
         self.train_part, self.validation_part = split_validation(
             dataset.labels, float(settings["validation_share"]), seed=seed
         )
+        self.mixed = settings["precision"] == "bf16"
+        # Weights and images in one memory format: a convolution that meets two converts at every call.
+        self.memory_format = torch.channels_last if self.mixed else torch.contiguous_format
+        model.to(memory_format=self.memory_format)
         self.batch_size = min(int(settings["batch_size"]), len(self.train_part))
         self.steps_per_epoch = len(self.train_part) // self.batch_size
         self.optimiser = torch.optim.SGD(
@@ -322,7 +327,8 @@ class _Run:
         for step in range(self.steps_per_epoch):
             self._set_rate((epoch - 1) * self.steps_per_epoch + step)
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-            loss, _ = self.recipe.objective(self.model, self._batch(indices, epoch, augment=True), self.settings)
+            with self._precision():
+                loss, _ = self.recipe.objective(self.model, self._batch(indices, epoch, augment=True), self.settings)
             self.optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             self.optimiser.step()
@@ -336,9 +342,14 @@ class _Run:
         part = self.validation_part
         pieces = np.array_split(part, math.ceil(len(part) / EVALUATION_BATCH))
         for indices in pieces:
-            loss, _ = self.recipe.objective(self.model, self._batch(indices, 0, augment=False), self.settings)
+            with self._precision():
+                loss, _ = self.recipe.objective(self.model, self._batch(indices, 0, augment=False), self.settings)
             total += float(loss.detach()) * len(indices)
         return total / len(part), accuracy(self.model, self.dataset.images[part], self.dataset.labels[part])
+
+    def _precision(self) -> torch.autocast:
+        """Autocast to bf16 where the settings ask for it; weights and losses stay float32."""
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.mixed)
 
     def _batch(self, indices: NDArray[np.int64], epoch: int, *, augment: bool) -> Batch:
         images = self.dataset.images[indices]
@@ -346,7 +357,7 @@ class _Run:
             images = shift_at_random(images, indices, int(self.settings["shift"]), seed=self.seed, epoch=epoch)
             if self.settings["flip"]:
                 images = flip_at_random(images, indices, seed=self.seed, epoch=epoch)
-        tensor = to_tensor(images).to(self.device)
+        tensor = to_tensor(images).to(self.device, memory_format=self.memory_format)
 
         def noise() -> torch.Tensor:
             shape = (int(tensor.shape[1]), int(tensor.shape[2]), int(tensor.shape[3]))

@@ -41,7 +41,7 @@ def pgd_linf(
     moved = images if start is None else torch.minimum(torch.maximum(images + start, lower), upper)
     for _ in range(steps):
         moved = moved.detach().requires_grad_(True)
-        loss = F.cross_entropy(classify(moved), labels, reduction="sum")
+        loss = F.cross_entropy(classify(moved).float(), labels, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, moved)
         moved = torch.minimum(torch.maximum(moved + step * gradient.sign(), lower), upper)
     return moved.detach()

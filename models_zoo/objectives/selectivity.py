@@ -27,7 +27,7 @@ def selectivity_loss(
         A scalar. The class means come from the batch alone, so small batches regularise noise: use 10 images a class or
         more.
     """
-    loss = F.cross_entropy(logits, labels)
+    loss = F.cross_entropy(logits.float(), labels)
     if alpha == 0:
         return loss
     return loss - alpha * network_selectivity(features, labels, classes=logits.shape[1])

@@ -34,7 +34,7 @@ def objective(model: ZooModel, batch: Batch, settings: Settings) -> tuple[torch.
     )
     model.train(training)
     logits = model(attacked)
-    return F.cross_entropy(logits, batch.labels), logits
+    return F.cross_entropy(logits.float(), batch.labels), logits
 
 
 def variant(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from models_zoo.recipes.base import Batch, Recipe, Settings
 def objective(model: ZooModel, batch: Batch, _settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy on the clean images; see `Objective`."""
     logits = model(batch.images)
-    return F.cross_entropy(logits, batch.labels), logits
+    return F.cross_entropy(logits.float(), batch.labels), logits
 
 
 SUPERVISED = Recipe(

@@ -91,6 +91,7 @@ def test_recipe_table_is_documented_and_sound(name: str) -> None:
         ("supervised", "flip", "True", True),
         ("adversarial", "eps", "4/255", "4/255"),
         ("adversarial", "eps", 0.05, "0.05"),
+        ("supervised", "precision", " bf16", "bf16"),
     ],
 )
 def test_settings_are_typed(recipe: str, key: str, value: Scalar, parsed: Scalar) -> None:
@@ -115,6 +116,7 @@ def test_settings_are_typed(recipe: str, key: str, value: Scalar, parsed: Scalar
         ("adversarial", "eps", "-1", "eps"),
         ("adversarial", "eps", "2", "up to 1"),
         ("adversarial", "eps", True, "eps"),
+        ("supervised", "precision", "float16", "precision: got 'float16', expected float32 or bf16"),
     ],
 )
 def test_bad_settings_are_named(recipe: str, key: str, value: Scalar, message: str) -> None:

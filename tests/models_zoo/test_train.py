@@ -54,6 +54,23 @@ def test_same_seed_same_weights(data: TrainingData, recipe: str) -> None:
     assert other.card.weights_digest != first.card.weights_digest
 
 
+@pytest.mark.parametrize("recipe", ["supervised", "selectivity", "adversarial"])
+def test_mixed_precision(data: TrainingData, recipe: str) -> None:
+    """Mixed precision learns the task, is as repeatable as float32, and keeps float32 weights in the usual layout."""
+    settings = TINY | {"epochs": 6, "precision": "bf16"} | ({"steps": 1} if recipe == "adversarial" else {})
+    first = train(recipe, dataset=data, architecture="small_cnn", settings=settings, seed=5)
+    again = retrain(first.card, dataset=data)
+    assert again.card == first.card
+    plain = train(recipe, dataset=data, architecture="small_cnn", settings=settings | {"precision": "float32"}, seed=5)
+    assert plain.card.weights_digest != first.card.weights_digest
+    assert first.card.training is not None
+    assert first.card.training.clean_accuracy is not None
+    assert first.card.training.clean_accuracy > 0.9
+    for tensor in first.state_dict.values():
+        assert tensor.is_contiguous()
+        assert tensor.dtype in (torch.float32, torch.int64)
+
+
 def test_recipes_differ(data: TrainingData) -> None:
     """The regulariser and the attack reach the weights: three digests; alpha 0 is plain cross-entropy."""
     runs = {
