@@ -113,7 +113,7 @@ def load_from_card(card: ModelCard, weights_path: Path) -> ZooModel:
         CardError: the card is of another version of its architecture.
         CheckpointError: weights that are unreadable, unsafe, do not fit, or are not those of the card.
     """
-    from models_zoo.checkpoints import fit, read_state_dict, weights_digest
+    from models_zoo.checkpoints import fit, read_checkpoint, weights_digest
     from models_zoo.model import ZooModel
 
     architecture = ARCHITECTURES.get(card.architecture)
@@ -123,7 +123,8 @@ def load_from_card(card: ModelCard, weights_path: Path) -> ZooModel:
             f"{card.architecture_version!r}, this is version {architecture.version!r}"
         )
     network = architecture.build(card.classes, card.input_size)
-    fit(read_state_dict(weights_path), network, architecture=card.architecture)
+    checkpoint = read_checkpoint(weights_path).named_for(network.state_dict())
+    fit(checkpoint.state, network, architecture=card.architecture)
     found = weights_digest(network.state_dict())
     if found != card.weights_digest:
         raise CheckpointError(

@@ -107,9 +107,9 @@ def add_model(
     """
     from harness.cli.run import existing
     from harness.data import open_dataset
-    from harness.errors import CheckpointError, RequestError
+    from harness.errors import RequestError
     from harness.storage import open_store
-    from models_zoo.adopt import adopt
+    from models_zoo.adopt import adopt, take_in
     from models_zoo.architectures import ARCHITECTURES
     from models_zoo.checkpoints import save_state_dict
     from models_zoo.registry import bundled_cards
@@ -120,12 +120,12 @@ def add_model(
     channels = _channels("mean", mean), _channels("std", std)
     with existing(db) as reader:
         data = open_dataset(dataset, "test", folders={} if reader is None else reader.declarations())
+        intake = take_in(arch, weights, input_size=data.image_size, classes=len(data.classes))
         model = adopt(
             arch,
-            weights,
+            intake,
             name=name,
             dataset=dataset,
-            input_size=data.image_size,
             mean=channels[0],
             std=channels[1],
             family=family,
@@ -133,14 +133,11 @@ def add_model(
             citation=citation,
             description=description,
         )
-    if model.card.classes != len(data.classes):
-        raise CheckpointError(
-            f"weights: {weights} tell {model.card.classes} classes apart, data set {dataset!r} has {len(data.classes)}"
-        )
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(open_store(db)) as store:
         blob = Path(folder) / "weights.safetensors"
         save_state_dict(model.network.state_dict(), blob)
         stored = store.put_model(model.card.to_dict(), model.card.digest, blob=blob, replace=replace)
+    say(f"weights: {intake.checkpoint.describe()}")
     say(f"added {stored.name} (revision {stored.revision}, {model.card.parameters:,} parameters)")
     emit(f"digest {stored.digest}")
 

@@ -20,7 +20,16 @@ from torch import nn
 from harness.digest import digest_arrays
 from harness.errors import CheckpointError, UnsafeCheckpoint
 from models_zoo import checkpoints
-from models_zoo.checkpoints import fit, read_state_dict, save_state_dict, weights_digest
+from models_zoo.checkpoints import (
+    Checkpoint,
+    StateDict,
+    fit,
+    misfits,
+    read_checkpoint,
+    read_state_dict,
+    save_state_dict,
+    weights_digest,
+)
 
 
 def small() -> nn.Sequential:
@@ -98,37 +107,105 @@ def test_plain_pickle_and_whole_module_are_refused(tmp_path: Path) -> None:
     assert not target.exists()
 
 
+def prefixed(state: StateDict, prefix: str) -> StateDict:
+    """The same tensors with a prefix before every name."""
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize(
-    "wrap",
+    ("wrap", "unwrapped", "left_out", "prefixes"),
     [
-        lambda state: {"state_dict": state, "epoch": 3},
-        lambda state: {"model": {"state_dict": state}},
-        lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
-        lambda state: {"state_dict": {f"module.model.{name}": tensor for name, tensor in state.items()}},
+        (lambda s: s, (), (), ()),
+        (lambda s: {"state_dict": s, "epoch": 3, "best_prec1": 91.7}, ("state_dict",), ("epoch", "best_prec1"), ()),
+        (lambda s: {"model": {"state_dict": s}, "args": [1]}, ("model", "state_dict"), ("args",), ()),
+        (lambda s: {"net": prefixed(s, "module."), "acc": 95.0}, ("net",), ("acc",), ("module.",)),
+        (lambda s: {"model_state_dict": s, "optimizer": {}}, ("model_state_dict",), ("optimizer",), ()),
+        (lambda s: prefixed(s, "module."), (), (), ("module.",)),
+        (lambda s: prefixed(s, "backbone."), (), (), ("backbone.",)),
+        (lambda s: {"state_dict": prefixed(s, "module.model.")}, ("state_dict",), (), ("module.", "model.")),
+        (lambda s: prefixed(s, "_orig_mod.module."), (), (), ("_orig_mod.", "module.")),
     ],
 )
-def test_wrappers_and_prefixes_are_undone(tmp_path: Path, wrap: Any) -> None:
-    """Usual wrappings give the plain names back."""
+def test_wrappers_and_prefixes_are_undone_and_told(
+    tmp_path: Path, wrap: Any, unwrapped: Any, left_out: Any, prefixes: Any, zipped: bool
+) -> None:
+    """Usual wrappings, in both layouts of torch, give the plain names and the same tensors back, and are told."""
     state = small().state_dict()
-    torch.save(wrap(state), tmp_path / "a.th")
-    assert set(read_state_dict(tmp_path / "a.th")) == set(state)
+    torch.save(wrap(state), tmp_path / "a.th", _use_new_zipfile_serialization=zipped)
+    found = read_checkpoint(tmp_path / "a.th").named_for(state)
+    assert set(found.state) == set(state)
+    assert all(torch.equal(found.state[name], state[name]) for name in state)
+    assert (found.unwrapped, found.left_out, found.prefixes, found.renamed) == (unwrapped, left_out, prefixes, ())
+    text = found.describe()
+    assert text.startswith("torch archive" if zipped else "torch pickle of the old layout")
+    assert f"{len(state)} tensors" in text
+    assert all(f'"{word}"' in text for word in (*unwrapped, *prefixes))
+    assert all(word in text for word in left_out)
+
+
+def test_prefixes_of_safetensors_are_undone(tmp_path: Path) -> None:
+    """They, too, may come from a parallel module."""
+    state = small().state_dict()
+    save_state_dict(prefixed(state, "module."), tmp_path / "a.safetensors")
+    found = read_checkpoint(tmp_path / "a.safetensors").named_for(state)
+    assert set(found.state) == set(state)
+    assert found.describe().startswith("safetensors, ")
+
+
+def test_prefixes_that_the_network_has_are_kept() -> None:
+    """A network whose own names begin with a usual prefix gets them as they are."""
+    state = prefixed(small().state_dict(), "model.")
+    assert Checkpoint(state=state, container="x").named_for(state).state == state
+    outer = Checkpoint(state=prefixed(state, "module."), container="x").named_for(state)
+    assert set(outer.state) == set(state)
+    assert outer.prefixes == ("module.",)
+
+
+def test_synonyms_are_replaced_only_where_they_help() -> None:
+    """Names fc and downsample become linear and shortcut if the network says so; else they stay, to be refused."""
+    names = {"conv1.weight", "layer2.0.downsample.0.weight", "fc.weight", "fc.bias"}
+    file = Checkpoint(state={name: torch.zeros(1) for name in names}, container="x")
+    ours = {"conv1.weight", "layer2.0.shortcut.0.weight", "linear.weight", "linear.bias"}
+    found = file.named_for(ours)
+    assert set(found.state) == ours
+    assert found.renamed == (("fc", "linear"), ("downsample", "shortcut"))
+    assert "renamed fc to linear, downsample to shortcut" in found.describe()
+    assert set(file.named_for(names).state) == names
+    only = file.named_for({"conv1.weight", "linear.weight", "linear.bias"})
+    assert only.renamed == (("fc", "linear"),)
+    # Two names that would become one are left alone.
+    both = Checkpoint(state={"fc.weight": torch.zeros(1), "linear.weight": torch.ones(1)}, container="x")
+    assert set(both.named_for({"linear.weight"}).state) == {"fc.weight", "linear.weight"}
+
+
+def test_strangers_names_cannot_drive_a_terminal(tmp_path: Path) -> None:
+    """Control characters in names and keys are replaced in the mapping and in messages."""
+    torch.save({"state_dict": {"w\x1b[2J": torch.zeros(1)}, "\x1b]0;x\x07": 1, "\ud800": 2}, tmp_path / "a.pt")
+    found = read_checkpoint(tmp_path / "a.pt")
+    reasons = misfits(found.state, small())
+    for text in (found.describe(), *reasons):
+        assert text.isprintable()
+        text.encode("utf-8")
+    assert any("unexpected" in reason for reason in reasons)
 
 
 def test_fit_names_tensors() -> None:
-    """Missing, unexpected and misshapen tensors are counted and named, and the network is left as it was."""
+    """Missing, unexpected, misshapen and non-finite tensors are named at once; the network is left as it was."""
     network = small()
     before = weights_digest(network.state_dict())
     state = dict(small().state_dict())
     del state["0.weight"]
     state["3.weight"] = torch.zeros(1)
     state["2.weight"] = torch.zeros(5, 4)
-    state["2.bias"] = torch.zeros(2) + 9
+    state["2.bias"] = torch.tensor([9.0, float("nan")])
     with pytest.raises(CheckpointError) as caught:
         fit(state, network, architecture="small")
     text = str(caught.value)
     assert "1 missing (0.weight)" in text
     assert "1 unexpected (3.weight)" in text
     assert "2.weight float32[5, 4] instead of float32[2, 4]" in text
+    assert "1 with NaN or infinity (2.bias)" in text
     assert weights_digest(network.state_dict()) == before
 
 

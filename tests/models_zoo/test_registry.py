@@ -171,10 +171,10 @@ def test_adopted_checkpoint_has_a_card(tmp_path: Path) -> None:
 def test_adopt_refuses_what_does_not_fit(tmp_path: Path) -> None:
     """Unknown architecture, foreign tensors, a bad name: each by name."""
     path = tmp_path / "a.safetensors"
-    save_state_dict({"fc.weight": torch.from_numpy(np.zeros((10, 4), dtype=np.float32))}, path)
-    with pytest.raises(CheckpointError, match=r"missing \(conv1.weight.*1 unexpected \(fc.weight\)"):
+    save_state_dict({"head.weight": torch.from_numpy(np.zeros((10, 4), dtype=np.float32))}, path)
+    with pytest.raises(CheckpointError, match=r"missing \(conv1.weight.*1 unexpected \(head.weight\)"):
         adopt("resnet20", path)
     with pytest.raises(UnknownName, match="did you mean 'resnet20'"):
-        load_model("resnet21", weights=path)
+        load_model("resnet_20", weights=path)
     with pytest.raises(CardError, match="name"):
         adopt("small_cnn", bundled_weights(SUPERVISED), name="../../etc")
