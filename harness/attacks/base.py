@@ -41,6 +41,7 @@ class Attack:
         source: where it was published.
         bound: what its robust accuracy is: "exact" for the attack as defined, "upper" where it is meant as a quick
             bound on that of a stronger one and must be shown as such ("<=").
+        inner: the option that names another attack, which it runs with that attack's defaults; "" where there is none.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Attack:
     summary: str
     source: str
     bound: Literal["exact", "upper"] = "exact"
+    inner: str = ""
 
     def complete(self, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """All options with defaults written out; see `harness.attacks.options.complete`."""

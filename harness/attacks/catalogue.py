@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
+from typing import Literal
 
 from harness.attacks import members
 from harness.attacks.base import Attack
 from harness.attacks.options import Option
+from harness.digest import digest
 from harness.registry import Registry
+from harness.spec import Scalar
 from harness.types import NORMS
 
 ATTACKS: Registry[Attack] = Registry("attack")
@@ -33,6 +37,34 @@ def _installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "none"
+
+
+def attack_version(name: str, options: Mapping[str, Scalar]) -> str:
+    """What an attack's outcomes depend on beside its options: its version and that of the attack that it runs inside.
+
+    Args:
+        name: of the attack.
+        options: complete.
+    """
+    attack = ATTACKS.get(name)
+    if not attack.inner:
+        return attack.version
+    inner = ATTACKS.get(str(options[attack.inner]))
+    complete = inner.complete({})
+    return f"{attack.version}+{inner.name}-{inner.version}" + (f"-{digest(complete)[:8]}" if complete else "")
+
+
+def attack_bound(name: str, options: Mapping[str, Scalar]) -> Literal["exact", "upper"]:
+    """Whether robust accuracy under an attack is meant as an upper bound; that of an attack inside it is handed on."""
+    attack = ATTACKS.get(name)
+    return ATTACKS.get(str(options[attack.inner])).bound if attack.inner else attack.bound
+
+
+def _bisect_cost(options: Mapping[str, Scalar], classes: int) -> tuple[int, int]:
+    """Cost of `bisect`: its attack at as many radii as a search among them looks at."""
+    inner, looks = ATTACKS.get(str(options["inner"])), int(options["levels"]).bit_length()
+    forwards, backwards = inner.budget(inner.complete({}), classes)
+    return 1 + looks * forwards, looks * backwards
 
 
 def _add(attack: Attack) -> None:
@@ -211,6 +243,40 @@ _add(
         budget=members.fast_standard_cost,
         summary="AutoAttack standard on what `fast` left standing",
         source="this package",
+    )
+)
+_add(
+    Attack(
+        name="bisect",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType(
+            {
+                "inner": Option(
+                    default="fast",
+                    choices=("fast", "fgsm", "pgd", "apgd-ce", "apgd-dlr", "apgd-t", "autoattack", "fast+standard"),
+                    help="run at each radius, with its defaults",
+                ),
+                "levels": Option(default=15, low=1, high=1000, help="radii, in equal steps up to eps"),
+            }
+        ),
+        target="harness.attacks.distances:run_bisect",
+        budget=_bisect_cost,
+        inner="inner",
+        summary="the smallest of several radii at which another attack breaks an image: robust accuracy at many eps",
+        source="this package",
+    )
+)
+_add(
+    Attack(
+        name="fab-distance",
+        version="1",
+        norms=NORMS,
+        options=MappingProxyType({"steps": _STEPS, "targets": _TARGETS}),
+        target="harness.attacks.distances:run_distances",
+        budget=members.alone("fab-t"),
+        summary="the smallest perturbation that FAB-T finds: robust accuracy at every eps up to the one given",
+        source=_FAB_SOURCE,
     )
 )
 _add(

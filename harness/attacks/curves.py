@@ -78,6 +78,11 @@ def check_grid(eps: Sequence[float | str]) -> tuple[float, ...]:
     return grid
 
 
+def radii(eps: float, levels: int) -> tuple[float, ...]:
+    """`levels` radii in equal steps, the last one exactly `eps`."""
+    return tuple(eps * (level / levels) for level in range(1, levels + 1))
+
+
 def minimal_distances(
     model: Classifier,
     images: torch.Tensor,
@@ -163,36 +168,19 @@ def bisect(
         UnknownName: unknown attack or option.
         ModelError: non-finite logits, wrong shape, no gradient.
     """
-    from harness.attacks import run_attack
+    from harness.attacks import distances
 
-    grid = check_grid(eps)
-    n = len(images)
-    keys = np.arange(n) if indices is None else np.asarray(indices)
-    # images stand below `low` and fall from `high` on
-    low, high = np.zeros(n, dtype=np.int64), np.full(n, len(grid), dtype=np.int64)
-    broken_at, runs = np.full(n, np.inf), 0
-    while bool((low < high).any()):
-        middle = (low + high) // 2
-        for level in np.unique(middle[low < high]):
-            where = np.flatnonzero((middle == level) & (low < high))
-            found = run_attack(
-                model,
-                images[where],
-                labels[where],
-                attack,
-                norm=norm,
-                eps=grid[level],
-                seed=seed,
-                indices=keys[where],
-                batch_size=batch_size,
-                fixed_batch=fixed_batch,
-                numerics=numerics,
-                **options,
-            )
-            runs += len(where)
-            fell = where[~found.robust]
-            broken_at[fell] = np.minimum(broken_at[fell], found.norm[~found.robust])
-            high[fell] = np.searchsorted(grid, broken_at[fell], side="left")
-            low[where[found.robust]] = level + 1
-    robust = np.arange(len(grid))[:, None] < high[None, :]
-    return Curve(eps=grid, robust=robust, broken_at=broken_at, runs=runs)
+    return distances.with_attack(
+        model,
+        images,
+        labels,
+        eps,
+        attack=attack,
+        norm=norm,
+        seed=seed,
+        indices=indices,
+        batch_size=batch_size,
+        fixed_batch=fixed_batch,
+        numerics=numerics,
+        options=options,
+    )

@@ -127,10 +127,8 @@ class Benchmark:
 
     def column_bound(self, column: ColumnSpec) -> Literal["exact", "upper"]:
         """Whether a column shows a score or an upper bound on it: one bounding attack makes it a bound."""
-        from harness.attacks import ATTACKS
-
-        attacks = [group.attack for name in column.evaluations if (group := self.group(name)).kind == "attack"]
-        return "upper" if any(ATTACKS.get(name).bound == "upper" for name in attacks) else "exact"
+        attacks = [group for name in column.evaluations if (group := self.group(name)).kind == "attack"]
+        return "upper" if any(group_bound(group) == "upper" for group in attacks) else "exact"
 
     def check_data(self, data: DataRef, image_size: tuple[int, int]) -> None:
         """Refuse a data set that the benchmark is not made for.
@@ -207,18 +205,26 @@ def perturbations(group: Group, seed: int, full: int, stop: int) -> tuple[Pertur
     return (MeasureSpec(measure=group.measure, version=version, start=0, stop=stop, options=group.options),)
 
 
+def group_bound(group: Group) -> Literal["exact", "upper"]:
+    """Whether the robust accuracy of an attack group is meant as an upper bound."""
+    from harness.attacks.catalogue import ATTACKS, attack_bound
+
+    return attack_bound(group.attack, ATTACKS.get(group.attack).complete(dict(group.options)))
+
+
 def _attack(group: Group, seed: int, full: int) -> AttackSpec:
-    from harness.attacks import ATTACKS
+    from harness.attacks.catalogue import ATTACKS, attack_version
 
     attack = ATTACKS.get(group.attack)
+    options = attack.complete(dict(group.options))
     scope = None if attack.per_image else Scope(start=0, stop=full, batch=group.batch)
     return AttackSpec(
         attack=group.attack,
         norm=as_norm(group.norm),
         eps=parse_eps(group.eps),
         seed=seed,
-        version=attack.version,
-        options=freeze_options(attack.complete(dict(group.options))),
+        version=attack_version(group.attack, options),
+        options=freeze_options(options),
         search_precision=group.search_precision,
         scope=scope,
     )
