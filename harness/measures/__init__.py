@@ -9,28 +9,34 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from harness.measures.base import SELECTIVITY_VERSION, Measure, MeasureEntry, MeasureResult
-from harness.registry import Registry
+from harness.measures.base import Measure, MeasureEntry, MeasureResult
+from harness.measures.catalogue import MEASURES
 
 if TYPE_CHECKING:
+    from harness.measures.gradients import gradient_variation, unit_gradient_norms
+    from harness.measures.logits import jacobian_norms, loss_gradient_norms
     from harness.measures.selectivity import network_selectivity, selectivity_index
 
-__all__ = ["MEASURES", "Measure", "MeasureEntry", "MeasureResult", "network_selectivity", "selectivity_index"]
-
-MEASURES: Registry[Measure] = Registry("measure")
-MEASURES.add(
-    "selectivity",
-    Measure(
-        name="selectivity",
-        version=SELECTIVITY_VERSION,
-        target="harness.measures.selectivity:measure_selectivity",
-        description="mean class selectivity index of the units, units then layers (Leavitt & Morcos, 2020)",
-    ),
-)
+__all__ = [
+    "MEASURES",
+    "Measure",
+    "MeasureEntry",
+    "MeasureResult",
+    "gradient_variation",
+    "jacobian_norms",
+    "loss_gradient_norms",
+    "network_selectivity",
+    "selectivity_index",
+    "unit_gradient_norms",
+]
 
 _FUNCTIONS = {
+    "gradient_variation": "harness.measures.gradients",
+    "jacobian_norms": "harness.measures.logits",
+    "loss_gradient_norms": "harness.measures.logits",
     "network_selectivity": "harness.measures.selectivity",
     "selectivity_index": "harness.measures.selectivity",
+    "unit_gradient_norms": "harness.measures.gradients",
 }
 
 

@@ -1,0 +1,149 @@
+"""The floor of the class selectivity index: what it would be if labels meant nothing.
+
+The index takes a maximum over noisy class means, so that it is above 0 for a unit that knows nothing of classes: with
+n images a class and responses of coefficient of variation s about d / (2 + d), d = s E_C / sqrt(n), E_C the expected
+maximum of C standard normal numbers (E_10 = 1.54). Permuting the labels of the same responses measures it: class sizes
+and responses stay, their relation goes. Networks of different variability, or measured on different numbers of images,
+are compared by what they have above their floors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness import rng
+from harness.measures.base import FLOOR_VERSION, NETWORK, MeasureEntry, MeasureResult
+from harness.measures.selectivity import DEAD_BELOW, class_means, selectivity_from_means
+from harness.measures.stream import STATE_BYTES, layer_entries, responses_of, walk, with_network
+from harness.types import FeatureModel
+
+if TYPE_CHECKING:
+    from harness.types import Labels
+
+
+def permutations(seed: int, shuffles: Sequence[int], count: int) -> NDArray[np.int64]:
+    """Permutations of 0..count-1, one a row: the order of 64-bit draws.
+
+    Args:
+        seed: of the stream "measure/selectivity_floor".
+        shuffles: numbers of the permutations; each is drawn by itself.
+        count: of what is permuted.
+    """
+    low, high = np.split(rng.words(seed, "measure/selectivity_floor", shuffles, 2 * count).astype(np.uint64), 2, axis=1)
+    order: NDArray[np.int64] = np.argsort((high << np.uint64(32)) | low, axis=1, kind="stable").astype(np.int64)
+    return order
+
+
+def shuffled_selectivity(
+    responses: torch.Tensor, labels: torch.Tensor, shuffles: int, *, seed: int = 0
+) -> torch.Tensor:
+    """Selectivity of units under permuted labels.
+
+    Args:
+        responses: n x units, non-negative.
+        labels: n, int64; at least two classes present.
+        shuffles: number of permutations.
+        seed: of the permutations.
+
+    Returns:
+        shuffles x units, in [0, 1].
+
+    Raises:
+        InvalidArgument: fewer than two classes present.
+    """
+    classes = int(labels.max()) + 1
+    rows = [
+        selectivity_from_means(*class_means(responses, labels[torch.from_numpy(order)], classes))
+        for order in permutations(seed, range(shuffles), len(labels))
+    ]
+    return torch.stack(rows)
+
+
+def measure_floor(
+    model: FeatureModel, batches: Iterable[torch.Tensor], labels: Labels, *, shuffles: int, seed: int
+) -> MeasureResult:
+    """The work of the measure "selectivity_floor"; see `Measure.run`.
+
+    Returns:
+        "floor" (layers with one value a unit, the mean over shuffles; the network's has one value a shuffle),
+        "above_floor" (index minus floor; layers with one value a unit), "dead_units" (a count: largest class mean below
+        1e-6) and "dead_fraction".
+
+    Raises:
+        InvalidArgument: no `features`, batches and labels that differ, or one class alone.
+        ModelError: activations that are not finite.
+    """
+    kinds, targets = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
+    sizes = {layer: values.shape[1] for layer, values in responses_of(model, next(iter(batches))[:1]).items()}
+    bytes_each = 8 * len(kinds) * sum(sizes.values())
+    at_once = max(1, STATE_BYTES // bytes_each)
+    true = _indices(model, batches, labels, targets[None, :], len(kinds), sizes)
+    floors: dict[str, list[torch.Tensor]] = {layer: [] for layer in sizes}
+    walks = 1
+    for first in range(0, shuffles, at_once):
+        chosen = range(first, min(first + at_once, shuffles))
+        drawn = targets[permutations(seed, chosen, len(targets))]
+        walks += 1
+        for layer, (values, _) in _indices(model, batches, labels, drawn, len(kinds), sizes).items():
+            floors[layer].append(values)
+    return MeasureResult(
+        measure="selectivity_floor",
+        version=FLOOR_VERSION,
+        images=len(targets),
+        entries=_entries(true, {layer: torch.cat(parts) for layer, parts in floors.items()}),
+        forwards=walks * len(targets),
+    )
+
+
+def _indices(
+    model: FeatureModel,
+    batches: Iterable[torch.Tensor],
+    labels: Labels,
+    rows: NDArray[np.int64],
+    classes: int,
+    sizes: dict[str, int],
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Layer -> (index, largest class mean), both rows x units, for each row of labels in one pass."""
+    offset = torch.from_numpy(rows + classes * np.arange(len(rows))[:, None])
+    sums = {layer: torch.zeros(len(rows) * classes, units, dtype=torch.float64) for layer, units in sizes.items()}
+    seen = 0
+    for images, _, _ in walk(batches, labels):
+        where = offset[:, seen : seen + len(images)]
+        seen += len(images)
+        for layer, responses in responses_of(model, images).items():
+            for row in where:
+                sums[layer].index_add_(0, row, responses)
+    counts = torch.from_numpy(np.bincount(rows[0], minlength=classes)).double().unsqueeze(1)
+    found = {}
+    for layer, table in sums.items():
+        means = table.reshape(len(rows), classes, -1) / counts
+        index = torch.stack([selectivity_from_means(part) for part in means])
+        found[layer] = index, means.amax(1)
+    return found
+
+
+def _entries(
+    true: dict[str, tuple[torch.Tensor, torch.Tensor]], floors: dict[str, torch.Tensor]
+) -> tuple[MeasureEntry, ...]:
+    layers = {}
+    for layer, (index, largest) in true.items():
+        units = floors[layer].mean(0)
+        above = index[0] - units
+        dead = int((largest[0] < DEAD_BELOW).sum())
+        layers[layer] = layer_entries(
+            layer,
+            {
+                "floor": (float(units.mean()), units.float().numpy()),
+                "above_floor": (float(above.mean()), above.float().numpy()),
+                "dead_units": dead,
+                "dead_fraction": dead / len(above),
+            },
+        )
+    shuffled = torch.stack([values.mean(1) for values in floors.values()]).mean(0)
+    whole = MeasureEntry(layer=NETWORK, quantity="floor", mean=float(shuffled.mean()), units=shuffled.float().numpy())
+    return (whole, *with_network(layers)[1:])  # the first would be the same floor without its shuffles
