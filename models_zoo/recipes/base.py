@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from harness.errors import InvalidArgument, UnknownName
@@ -13,6 +13,8 @@ from harness.spec import Scalar, parse_eps
 if TYPE_CHECKING:
     import torch
 
+    from harness.rng import U32
+    from harness.types import ImagesU8
     from models_zoo.model import ZooModel
 
 Settings: TypeAlias = Mapping[str, Scalar]
@@ -94,6 +96,14 @@ class Batch:
     """n, int64."""
     noise: Callable[[], torch.Tensor]
     """Draws numbers uniform in [0, 1), of the images' shape, the same at each call; for random starts."""
+    pixels: ImagesU8
+    """The images before they became floats, n x h x w x 3; for operations on whole grey levels."""
+    words: Callable[[str, int], U32]
+    """(purpose, count) -> random words, n x count, that depend on seed, purpose, epoch and image alone."""
+    elapsed: float = math.inf
+    """Epochs since training began, with fractions; infinite for validation, where every warm-up is over."""
+    notes: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Where an objective leaves scalars for the log, without gradients; the log shows an epoch's mean."""
 
 
 Objective: TypeAlias = "Callable[[ZooModel, Batch, Settings], tuple[torch.Tensor, torch.Tensor]]"

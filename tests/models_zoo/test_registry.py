@@ -81,9 +81,11 @@ def test_bundled_model_is_what_its_card_says(name: str) -> None:
     assert card.training.clean_accuracy is not None
     assert accuracy(model, test.images(), test.labels) == pytest.approx(card.training.clean_accuracy, abs=0.01)
     recipe = RECIPES.get(card.recipe)
-    assert recipe.resolve(card.hyper_parameters) == card.hyper_parameters
+    # A card may be older than a setting, which then has its default; what it says is never read in another way.
+    settings = recipe.resolve(card.hyper_parameters)
+    assert settings == recipe.resolve({}) | dict(card.hyper_parameters)
     made = recipe.model_name(
-        architecture=card.architecture, dataset="digits", settings=card.hyper_parameters, seed=card.training.seed
+        architecture=card.architecture, dataset="digits", settings=settings, seed=card.training.seed
     )
     assert made == name
 

@@ -1,0 +1,75 @@
+"""What a training run asks of the machine: threads, a device, deterministic kernels; all put back afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import torch
+
+from harness.errors import InvalidArgument
+
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
+def check_device(name: str) -> torch.device:
+    """The device called `name`.
+
+    Raises:
+        InvalidArgument: not a device, or none that this machine has.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InvalidArgument("device", name, "cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidArgument("device", name, "cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InvalidArgument("device", name, f"one of the {torch.cuda.device_count()} CUDA devices here, or cpu")
+    return device
+
+
+@contextlib.contextmanager
+def machine(*, threads: int, device: torch.device) -> Iterator[None]:
+    """Run with `threads` threads of torch; on CUDA with deterministic kernels and without TF32, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with deterministic_cuda() if device.type == "cuda" else contextlib.nullcontext():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def deterministic_cuda() -> Iterator[None]:
+    """CUDA kernels that sum in the same order each time, in float32 proper (no TF32).
+
+    cuBLAS reads CUBLAS_WORKSPACE_CONFIG when a process first uses it, so it stays set where it was not.
+    """
+    os.environ.setdefault(_WORKSPACE, ":4096:8")
+    cudnn = torch.backends.cudnn
+    before = (
+        torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic,
+    )  # fmt: skip
+    try:
+        torch.use_deterministic_algorithms(True)
+        torch.set_float32_matmul_precision("highest")
+        cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = False, False, True
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.set_float32_matmul_precision(before[2])
+        cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before[3:]
+
+
+def packages() -> tuple[tuple[str, str], ...]:
+    """What the bits of the weights depend on besides the code: package versions and the CPU's instruction set."""
+    versions = {name: version(name) for name in ("numpy", "torch")}
+    versions["python"] = platform.python_version()
+    versions["cpu"] = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return tuple(sorted(versions.items()))
