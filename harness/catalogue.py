@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harness.adaptive import best_known
 from harness.benchmarks import benchmark_names, load_benchmark
 from harness.errors import UnknownName
 from harness.storage.queries import Reader
@@ -54,6 +55,8 @@ class ModelDetail:
     evaluations: tuple[Mapping[str, Cell], ...]
     """One an evaluation: what, accuracy, cost and status; see `_evaluation_cells`."""
     flags: Mapping[str, str] = field(default_factory=dict)
+    best_known: tuple[Mapping[str, Json], ...] = ()
+    """One a data set, norm and radius; see `harness.adaptive.BestKnown`."""
 
 
 def list_benchmarks(store: Reader) -> tuple[BenchmarkSummary, ...]:
@@ -99,6 +102,7 @@ def model_detail(store: Reader, name: str) -> ModelDetail:
         scores=tuple(_score_cells(score) for score in store.scores(model=name)),
         evaluations=tuple(_evaluation_cells(item) for item in store.evaluations(model=name)),
         flags=store.flags().get(model.digest, {}),
+        best_known=tuple(figure.to_dict() for figure in best_known(store, name)),
     )
 
 

@@ -87,6 +87,22 @@ class CardError(RequestError):
     """A model card with a missing, unknown or wrong field."""
 
 
+class ExamplesError(RequestError):
+    """A file of adversarial images that is unreadable, unsafe or not what it is said to be.
+
+    Args:
+        reasons: every reason, each naming the first offending image, the value found and what would be right.
+    """
+
+    def __init__(self, *reasons: str) -> None:
+        self.reasons = reasons
+        super().__init__("examples: " + "; ".join(reasons))
+
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:
+        """Rebuild from the reasons: errors cross process borders."""
+        return type(self), self.reasons
+
+
 class StoreError(RobustboardError):
     """The store cannot be used."""
 

@@ -68,6 +68,35 @@ class Detail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Examples:
+    """Adversarial images exactly as they were judged, in ascending order of their position in the data set.
+
+    Attributes:
+        adversarial: m x C x H x W, float32 in [0, 1].
+        indices: m, int64: positions in the data set.
+        labels: m, int64: labels of the data set.
+    """
+
+    adversarial: NDArray[np.float32]
+    indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def merge(self, other: Examples, most: int) -> Examples:
+        """The first `most` images of both by position; where both have one, this one's stays."""
+        fresh = ~np.isin(other.indices, self.indices)
+        indices = np.concatenate([self.indices, other.indices[fresh]])
+        order = np.argsort(indices, kind="stable")[:most]
+        return Examples(
+            adversarial=np.concatenate([self.adversarial, other.adversarial[fresh]])[order],
+            indices=indices[order],
+            labels=np.concatenate([self.labels, other.labels[fresh]])[order],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureValue:
     """One measured number: layer ("" is the network), quantity, mean, and the values of the layer's units."""
 
@@ -104,6 +133,10 @@ class BlockOutcome:
     measures: tuple[MeasureValue, ...] = ()
     flags: Mapping[str, str] = field(default_factory=dict)
     """Flag -> evidence."""
+    examples: Examples | None = None
+    """The first images of the piece that an attack broke, on request; never part of a result."""
+    keep: int = 0
+    """At most this many of them are kept of the whole evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import benchmarks, board, corruptions, datasets, db, models, run, serve, train
+from harness.cli import attack, benchmarks, board, corruptions, datasets, db, models, run, serve, train, verify
 
 app = typer.Typer(
     name="robustboard",
@@ -29,6 +29,8 @@ app.command("serve")(serve.serve)
 app.add_typer(models.app, name="models")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(benchmarks.app, name="benchmarks")
+attack.app.command("verify")(verify.verify)
+app.add_typer(attack.app, name="attack")
 app.add_typer(corruptions.app, name="corruptions")
 app.add_typer(db.app, name="db")
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.curves import CorruptionGrid
     from harness.leaderboard import Board
     from harness.storage.queries import Reader
+    from harness.storage.records import StoredEvaluation
     from harness.types import Cell
 
 
@@ -195,6 +196,7 @@ def _show_model(store: Reader, name: str, *, as_json: bool) -> None:
     import dataclasses
 
     from harness.catalogue import model_detail
+    from harness.cli.verify import emit_best_known
 
     detail = model_detail(store, name)
     if as_json:
@@ -220,6 +222,7 @@ def _show_model(store: Reader, name: str, *, as_json: bool) -> None:
         ],
         right=(2, 3, 4, 5),
     )
+    emit_best_known(detail.best_known)
     emit_table(
         ("evaluation", "perturbation", "accuracy", "images", "seconds", "status"),
         [
@@ -293,6 +296,16 @@ def _percent(value: float | None) -> str:
 def _show_evaluation(store: Reader, prefix: str) -> None:
     import dataclasses
 
+    emit_json(dataclasses.asdict(find_evaluation(store, prefix)))
+
+
+def find_evaluation(store: Reader, prefix: str) -> StoredEvaluation:
+    """The one evaluation whose digest begins with these digits.
+
+    Raises:
+        UnknownName: none does.
+        InvalidArgument: several do.
+    """
     from harness.errors import InvalidArgument, UnknownName
 
     digits = set("0123456789abcdef")
@@ -301,7 +314,7 @@ def _show_evaluation(store: Reader, prefix: str) -> None:
         raise UnknownName("model or evaluation", prefix, [model.name for model in store.models()])
     if len(found) > 1:
         raise InvalidArgument("evaluation", prefix, f"more digits: {len(found)} evaluations begin with these")
-    emit_json(dataclasses.asdict(found[0]))
+    return found[0]
 
 
 def _number(value: Cell) -> str:

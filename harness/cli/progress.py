@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from harness.cli.output import console, say
 from harness.outcome import Failure
@@ -81,3 +81,37 @@ class RunProgress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class CountProgress:
+    """Images done of all, with the time that is left: a bar in a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: RichProgress | None = None
+        self._started = self._shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        err = console(stderr=True)
+        if err.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = MofNCompleteColumn(), BarColumn(), TextColumn("left:"), TimeRemainingColumn()
+            self._bar = Progress(*columns, console=err, speed_estimate_period=120, transient=True)
+            self._bar.add_task(self._what, total=None)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` images are finished."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+        elif time.monotonic() - self._shown > LINE_EVERY_S:
+            self._shown = time.monotonic()
+            elapsed = self._shown - self._started
+            left = elapsed * (total - done) / done
+            say(f"{done} of {total} images, {elapsed:.0f} s, about {left:.0f} s left: {self._what}")

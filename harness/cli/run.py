@@ -42,6 +42,9 @@ def run(
         int | None, typer.Option("--limit", help="Only the first N images of the stratified order; rows stay unranked.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; compute nothing.")] = False,
+    keep_examples: Annotated[
+        int, typer.Option("--keep-examples", help="Keep the first N images that each attack breaks (at most 1000).")
+    ] = 0,
     workers: WorkersOption = None,
     batch_size: BatchOption = 128,
     device: DeviceOption = "cpu",
@@ -71,12 +74,14 @@ def run(
     with existing(db) as reader:  # a request that cannot be met leaves no trace, not even an empty store
         job = make_job(reader, loaded, names, dataset=dataset, limit=limit)
         plan = plan_job(reader, job) if dry_run else None
-        crew = make_crew(workers, batch_size=batch_size, device=device)
+        crew = make_crew(workers, batch_size=batch_size, device=device, keep_examples=keep_examples)
     if plan is not None:
         _show_plan(job, plan, as_json=as_json)
         return
     with contextlib.closing(open_store(db)) as store:
         report = execute(store, job, *crew)
+    if keep_examples and report.plan.missing < report.plan.wanted:
+        say("adversarial images are kept of what was computed now; what the store held already is not computed again")
     _show_report(report, job, as_json=as_json)
     if report.failures:
         raise typer.Exit(1)
@@ -145,14 +150,16 @@ def make_job(
     )
 
 
-def make_crew(workers: int | None, *, batch_size: int = 128, device: str = "cpu") -> tuple[Executor, Settings]:
+def make_crew(
+    workers: int | None, *, batch_size: int = 128, device: str = "cpu", keep_examples: int = 0
+) -> tuple[Executor, Settings]:
     """Executor and settings, checked before any store is touched."""
     from harness.jobs.context import Settings
     from harness.jobs.executors.local import choose_executor
     from harness.jobs.kernel import check_device
 
     check_device(device)
-    return choose_executor(workers), Settings(device=device, batch_size=batch_size)
+    return choose_executor(workers), Settings(device=device, batch_size=batch_size, keep_examples=keep_examples)
 
 
 def execute(store: Store, job: Job, executor: Executor, settings: Settings) -> Report:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from harness.attacks.examples import MAX_KEPT
 from harness.data import Dataset, open_dataset
 from harness.data.declared import Declaration, open_cell
 from harness.errors import DataError, InvalidArgument, UnknownName
@@ -75,12 +76,16 @@ class Settings:
     batch_size: int = 128
     threads: int = 1
     """Threads inside an operation, per process; workers are the way to use more cores."""
+    keep_examples: int = 0
+    """Adversarial images to keep of each attack, the first that it breaks."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise InvalidArgument("batch-size", self.batch_size, "at least 1")
         if self.threads < 1:
             raise InvalidArgument("threads", self.threads, "at least 1")
+        if not 0 <= self.keep_examples <= MAX_KEPT:
+            raise InvalidArgument("keep-examples", self.keep_examples, f"0 to {MAX_KEPT}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

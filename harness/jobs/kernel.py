@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from harness.attacks import AttackResult, Numerics, attack_blocks
+from harness.attacks.examples import first_broken, most_kept
 from harness.attacks.physical import predict, probe
 from harness.data import Dataset
 from harness.errors import InvalidArgument, MissingDependency, RobustboardError, WorkError
-from harness.jobs.context import Context, load
+from harness.jobs.context import Context, ModelSource, load
 from harness.jobs.plan import Piece, Task
 from harness.outcome import DETAIL_DTYPE, BlockOutcome, Cost, Detail, Failure, MeasureValue
 from harness.spec import AttackSpec, CorruptionSpec, MeasureSpec
@@ -41,7 +42,7 @@ BATCH_DEPENDENT = "batch_dependent"
 """Flag of models whose logits change with the batch they are in; they run at one fixed batch size."""
 
 
-class _Among(torch.nn.Module):
+class Among(torch.nn.Module):
     """A model's outputs for some of its classes: what a set with a subset of the classes is judged among."""
 
     def __init__(self, model: Classifier, present: tuple[int, ...]) -> None:
@@ -55,7 +56,15 @@ class _Among(torch.nn.Module):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Loaded:
+class Loaded:
+    """A model in memory, and how it must be run.
+
+    Attributes:
+        model: in eval mode, on its device.
+        fixed_batch: exact rows of every batch; None where outcomes do not depend on the batch.
+        flags: flag -> evidence.
+    """
+
     model: FeatureModel
     fixed_batch: int | None
     flags: dict[str, str]
@@ -70,7 +79,7 @@ class Kernel:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self._models: OrderedDict[str, _Loaded] = OrderedDict()
+        self._models: OrderedDict[str, Loaded] = OrderedDict()
         self._data: OrderedDict[str, Dataset] = OrderedDict()
         self._device = check_device(context.settings.device)
 
@@ -150,7 +159,7 @@ class Kernel:
             flags=loaded.flags,
         )
 
-    def _correct(self, loaded: _Loaded, images: ImagesU8, labels: NDArray[np.int64], data: Dataset) -> Bits:
+    def _correct(self, loaded: Loaded, images: ImagesU8, labels: NDArray[np.int64], data: Dataset) -> Bits:
         logits = predict(
             loaded.model,
             to_float(images, self._device),
@@ -174,14 +183,14 @@ class Kernel:
             loaded = self._model(left[0].spec.model.digest, images)
             for piece, result in self._attacked(loaded, task, pool, images, data):
                 left.remove(piece)
-                yield self._attack_outcome(piece, loaded, result, shared + time.perf_counter() - started)
+                yield self._attack_outcome(piece, loaded, result, data, shared + time.perf_counter() - started)
                 started = time.perf_counter()
         except Exception as error:  # noqa: BLE001 - an error is a value; finished blocks stand
             for piece in left:
                 yield failure(piece, error)
 
     def _attacked(
-        self, loaded: _Loaded, task: Task, pool: Sequence[Piece], images: ImagesU8, data: Dataset
+        self, loaded: Loaded, task: Task, pool: Sequence[Piece], images: ImagesU8, data: Dataset
     ) -> Iterator[tuple[Piece, AttackResult]]:
         pieces = sorted(pool, key=lambda piece: piece.start)
         spec = pieces[0].spec.perturbation
@@ -191,7 +200,7 @@ class Kernel:
         model: Classifier = loaded.model
         labels = data.labels[indices]
         if data.present is not None:  # attacks, too, play among the classes that the set has
-            model, labels = _Among(model, data.present), np.searchsorted(data.present, labels)
+            model, labels = Among(model, data.present), np.searchsorted(data.present, labels)
         results = attack_blocks(
             model,
             to_float(images[indices - task.start], self._device),
@@ -210,7 +219,9 @@ class Kernel:
         for number, result in results:
             yield pieces[number], result
 
-    def _attack_outcome(self, piece: Piece, loaded: _Loaded, result: AttackResult, seconds: float) -> BlockOutcome:
+    def _attack_outcome(
+        self, piece: Piece, loaded: Loaded, result: AttackResult, data: Dataset, seconds: float
+    ) -> BlockOutcome:
         cost = Cost(
             seconds=seconds,
             forwards=result.forwards,
@@ -218,6 +229,10 @@ class Kernel:
             device=device_name(self._device),
             batch_size=loaded.fixed_batch or self.context.settings.batch_size,
         )
+        keep, examples = self.context.settings.keep_examples, None
+        if keep:
+            keep = most_kept(keep, tuple(result.adversarial.shape[1:]))
+            examples = first_broken(result, piece.start, data.labels[piece.start : piece.stop], keep)
         return BlockOutcome(
             evaluation=piece.spec.digest,
             block=piece.block,
@@ -227,10 +242,12 @@ class Kernel:
             cost=cost,
             detail=pack_detail(result),
             flags={**loaded.flags, **result.evidence},
+            examples=examples,
+            keep=keep,
         )
 
     def _measure(
-        self, loaded: _Loaded, spec: MeasureSpec, images: ImagesU8, labels: NDArray[np.int64]
+        self, loaded: Loaded, spec: MeasureSpec, images: ImagesU8, labels: NDArray[np.int64]
     ) -> tuple[MeasureValue, ...]:
         from harness.measures import MEASURES
 
@@ -252,25 +269,30 @@ class Kernel:
             self._data.popitem(last=False)
         return self._data[digest]
 
-    def _model(self, digest: str, images: ImagesU8) -> _Loaded:
+    def _model(self, digest: str, images: ImagesU8) -> Loaded:
         if digest in self._models:
             self._models.move_to_end(digest)
             return self._models[digest]
-        model = load(self.context.models[digest])
-        if isinstance(model, torch.nn.Module):
-            model.to(self._device)
-        result = probe(model, to_float(images[:64], self._device))
-        flags = {}
-        if not result.identical:
-            evidence = f"logits differ by {result.logits_difference:.2g} between batches of 16 and 64"
-            flags[BATCH_DEPENDENT] = f"{evidence}, input gradients by {result.gradient_difference:.2g}"
-        self._models[digest] = _Loaded(model=model, fixed_batch=result.fixed_batch, flags=flags)
+        self._models[digest] = prepare(self.context.models[digest], images, self._device)
         while len(self._models) > 1 and sum(map(_size, self._models.values())) > MODEL_BYTES:
             self._models.popitem(last=False)
         return self._models[digest]
 
 
-def _size(loaded: _Loaded) -> int:
+def prepare(source: ModelSource, images: ImagesU8, device: torch.device) -> Loaded:
+    """Load a model and probe, on the first 64 of `images`, whether its outcomes depend on the batch."""
+    model = load(source)
+    if isinstance(model, torch.nn.Module):
+        model.to(device)
+    result = probe(model, to_float(images[:64], device))
+    flags = {}
+    if not result.identical:
+        evidence = f"logits differ by {result.logits_difference:.2g} between batches of 16 and 64"
+        flags[BATCH_DEPENDENT] = f"{evidence}, input gradients by {result.gradient_difference:.2g}"
+    return Loaded(model=model, fixed_batch=result.fixed_batch, flags=flags)
+
+
+def _size(loaded: Loaded) -> int:
     """Bytes of a model's parameters."""
     if not isinstance(loaded.model, torch.nn.Module):
         return 0

@@ -17,6 +17,8 @@ from harness.data.declared import Declaration
 from harness.errors import UnknownName
 from harness.outcome import Detail, MeasureValue, unpack_bits
 from harness.spec import DataRef, ModelRef
+from harness.storage import adversarial
+from harness.storage.adversarial import StoredClaim, StoredExamples
 from harness.storage.blobs import BlobStore
 from harness.storage.engine import check_revision
 from harness.storage.records import StoredDataset, StoredEvaluation, StoredModel, StoredScore
@@ -245,6 +247,16 @@ class Reader:
                 _stored_evaluation(row, name, dataset, done.get(row.digest), runs.get(row.id, ()))
                 for row, name, dataset in rows
             )
+
+    def kept_examples(self, digests: Iterable[str]) -> tuple[StoredExamples, ...]:
+        """Adversarial images that are kept of these evaluations."""
+        with Session(self.engine) as session:
+            return adversarial.kept(session, digests)
+
+    def claims(self, model: ModelRef) -> tuple[StoredClaim, ...]:
+        """Checked adversarial images of others against a model, oldest first."""
+        with Session(self.engine) as session:
+            return adversarial.claims(session, model.digest)
 
     def flags(self) -> dict[str, dict[str, str]]:
         """Flags by model digest, over all its evaluations: flag -> evidence."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISIONS: tuple[str, ...] = ("0001",)
+REVISIONS: tuple[str, ...] = ("0001", "0002")
 """All migrations, oldest first; a test holds this against the files. The last is what this version writes."""
 
 
@@ -160,3 +160,41 @@ class ScoreRow(Base):
     rank: Mapped[int | None]
     rank_low: Mapped[int | None]
     rank_high: Mapped[int | None]
+
+
+class KeptRow(Base):
+    """Adversarial images of an attack evaluation, kept on request: the first that it broke."""
+
+    __tablename__ = "kept"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluation.id", ondelete="CASCADE"), unique=True)
+    blob: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the file beside the store."""
+    images: Mapped[int]
+    bytes: Mapped[int]
+    """Of the file."""
+
+
+class ClaimRow(Base):
+    """Somebody's adversarial images that were checked here: who, whence, and which images they break at what size."""
+
+    __tablename__ = "claim"
+    __table_args__ = (UniqueConstraint("model_id", "dataset_id", "norm", "blob"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    norm: Mapped[str] = mapped_column(String(10))
+    eps: Mapped[float]
+    """Radius that the file was checked at."""
+    blob: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the file, kept beside the store."""
+    images: Mapped[int]
+    """Images in the file."""
+    broken: Mapped[bytes] = mapped_column(LargeBinary)
+    """Packed `harness.storage.adversarial.BROKEN_DTYPE`: the images that it breaks."""
+    author: Mapped[str] = mapped_column(String(200))
+    source: Mapped[str] = mapped_column(String(500))
+    """An http or https address, or empty."""
+    added_at: Mapped[str] = mapped_column(String(32))

@@ -17,6 +17,8 @@ from harness.digest import canonical_json
 from harness.errors import RequestError, StoreError
 from harness.outcome import BlockOutcome, Detail, Failure, MeasureValue, pack_bits, unpack_bits
 from harness.spec import DataRef, EvaluationSpec, ModelRef, block_size
+from harness.storage import adversarial
+from harness.storage.adversarial import StoredClaim
 from harness.storage.blobs import BlobStore
 from harness.storage.queries import Reader
 from harness.storage.records import StoredModel
@@ -178,6 +180,10 @@ class Store(Reader):
             session.flush()
             if rescore is not None:
                 rescore(session, spec.digest)
+            kept = outcome.examples
+            unused = adversarial.keep(session, self.blobs, evaluation, kept, outcome.keep) if kept is not None else None
+        if unused is not None:  # only now: until the commit the old row refers to it
+            self.blobs.discard(unused)
 
     def put_failure(self, run: int, spec: EvaluationSpec, failure: Failure) -> None:
         """Record that a piece failed; no verdict is stored for it."""
@@ -186,6 +192,17 @@ class Store(Reader):
             row = _execution(session, evaluation.id, run)
             row.status, row.finished_at = "failed", now()
             row.error = f"{failure.message}\n\n{failure.traceback}"
+
+    # -- adversarial images of others ----------------------------------------------------------------------------
+
+    def put_claim(self, model: ModelRef, claim: StoredClaim, content: bytes) -> bool:
+        """Record checked adversarial images and keep their file; False, and no change, if they are recorded already."""
+        with Session(self.engine) as session, session.begin():
+            session.connection()
+            added = adversarial.put_claim(session, _model(session, model), _dataset(session, claim.data), claim)
+            if added:
+                self.blobs.put_bytes(content)
+        return added
 
     # -- scores --------------------------------------------------------------------------------------------------
 
