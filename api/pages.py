@@ -15,6 +15,7 @@ from harness.curves import CorruptionGrid
 from harness.errors import UnknownName
 from harness.formats import best_values
 from harness.leaderboard import Board, BoardQuery, Column
+from harness.robustness import BoardRobustness
 from harness.types import Cell
 
 PAGE_ROWS: Final = 200
@@ -102,6 +103,8 @@ class ModelPage:
     """The columns of each board that the model is on, by benchmark with version and data set."""
     grids: tuple[CorruptionGrid, ...]
     """Its accuracies by corruption and severity, for each suite and data set."""
+    robustness: tuple[BoardRobustness, ...]
+    """How it stands against attacks, for each board on which it was attacked."""
 
 
 def board(source: BoardSource, params: BoardParams, *, default_limit: int) -> Board:
@@ -152,7 +155,9 @@ def model_page(source: BoardSource, name: str) -> ModelPage:
         (benchmark, dataset): source.load_board(BoardQuery(benchmark=benchmark, dataset=dataset, limit=1)).columns
         for benchmark, dataset in sorted(boards)
     }
-    return ModelPage(detail=detail, columns=columns, grids=source.corruption_curves(name))
+    return ModelPage(
+        detail=detail, columns=columns, grids=source.corruption_curves(name), robustness=source.robustness(name)
+    )
 
 
 def board_links(root: str, params: BoardChoice, benchmark: str) -> dict[str, str]:
@@ -171,6 +176,12 @@ def grid_href(root: str, grid: CorruptionGrid) -> str:
     """The address of a grid's picture."""
     query = urlencode({"suite": grid.suite, "dataset": grid.dataset})
     return f"{model_href(f'{root}/api/v1', grid.model)}/corruptions.svg?{query}"
+
+
+def robustness_href(root: str, item: BoardRobustness) -> str:
+    """The address of a board's picture of a model under attack."""
+    query = urlencode({"benchmark": item.benchmark, "dataset": item.dataset})
+    return f"{model_href(f'{root}/api/v1', item.model)}/robustness.svg?{query}"
 
 
 def filename(board: Board, suffix: str) -> str:

@@ -71,6 +71,13 @@ class GridParams(Params):
     dataset: Annotated[Name | None, Field(description="only the grids of this data set")] = None
 
 
+class RobustnessParams(Params):
+    """Which boards of a model under attack to draw; all by default."""
+
+    benchmark: Annotated[Name | None, Field(description="only this benchmark, `digits` or `digits@1`")] = None
+    dataset: Annotated[Name | None, Field(description="only the boards of this data set")] = None
+
+
 class ColumnModel(BaseModel):
     """One column of a board."""
 
@@ -199,6 +206,67 @@ class GridsModel(BaseModel):
 
     model: str
     grids: list[GridModel]
+
+
+class ThreatModel(BaseModel):
+    """Robust accuracy in one threat model under one attack."""
+
+    group: Annotated[str, Field(description="name of the evaluation in its benchmark")]
+    attack: Annotated[str, Field(description="with the attack that it runs inside, if any: `bisect (fast)`")]
+    norm: str
+    eps: float
+    eps_text: Annotated[str, Field(description="the radius as people write it")]
+    bound: Annotated[str, Field(description="`exact`, or `upper`: to be shown with <=")]
+    images: Annotated[int, Field(description="images of the full range")]
+    robust: GridValueModel
+    evaluation: Annotated[str, Field(description="digest of the evaluation")]
+
+
+class UnionModel(BaseModel):
+    """Images that are right under several threat models at once, image by image."""
+
+    column: Annotated[str | None, Field(description="the board's column that shows it, if any")]
+    members: list[str]
+    bound: Annotated[str, Field(description="`upper` if that of any member is")]
+    images: Annotated[int, Field(description="images of the range that all members share")]
+    robust: GridValueModel
+
+
+class CurvePointModel(GridValueModel):
+    """Robust accuracy at one radius."""
+
+    eps: Annotated[float, Field(description="0 is clean")]
+
+
+class RobustnessCurveModel(BaseModel):
+    """Robust accuracy at many radii from one evaluation."""
+
+    group: str
+    attack: str
+    norm: str
+    bound: str
+    images: int
+    points: Annotated[list[CurvePointModel], Field(description="by eps; between two radii the first one's counts")]
+    evaluation: str
+
+
+class BoardRobustnessModel(BaseModel):
+    """What one board's attacks say of a model."""
+
+    benchmark: Annotated[str, Field(description="with its version")]
+    dataset: str
+    dataset_digest: str
+    clean: GridValueModel | None
+    threats: list[ThreatModel]
+    unions: list[UnionModel]
+    curves: list[RobustnessCurveModel]
+
+
+class RobustnessModel(BaseModel):
+    """Answer of /api/v1/models/{name}/robustness."""
+
+    model: str
+    boards: list[BoardRobustnessModel]
 
 
 class ErrorBody(BaseModel):

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from harness.catalogue import BenchmarkSummary, ModelDetail, ModelSummary, list_benchmarks, list_models, model_detail
 from harness.curves import CorruptionGrid, Fingerprint, corruption_curves, fingerprint
 from harness.leaderboard import Board, BoardQuery, load_board
+from harness.robustness import BoardRobustness, robustness
 from harness.storage import open_store
 from harness.storage.engine import parse_url, sqlite_path
 from harness.storage.queries import Reader
@@ -54,6 +55,14 @@ class BoardSource(Protocol):
 
     def corruption_curves(self, name: str) -> tuple[CorruptionGrid, ...]:
         """One model's accuracies by corruption and severity, a grid for each suite and data set; maybe none.
+
+        Raises:
+            UnknownName: no such model.
+        """
+        ...
+
+    def robustness(self, name: str) -> tuple[BoardRobustness, ...]:
+        """One model under attack, an entry for each board; maybe none.
 
         Raises:
             UnknownName: no such model.
@@ -129,3 +138,7 @@ class StoreSource:
             while len(self._grids) > _KEPT_GRIDS:
                 self._grids.popitem(last=False)
         return grids
+
+    def robustness(self, name: str) -> tuple[BoardRobustness, ...]:
+        """See `BoardSource`."""
+        return robustness(self._store(), name)

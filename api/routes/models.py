@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from api import pages, view
 from api.deps import ERRORS, NoParams, Source
 from api.render import JSON, alternates, html, respond, respond_json, root
+from api.robustness_view import robustness_views
 from api.schemas import MAX_LIMIT, GridParams, GridsModel, ModelDetailModel, ModelsModel, Window
 from harness.curves import choose_grids, grids_to_dict
 from harness.plots import corruptions_svg
@@ -73,9 +74,11 @@ def model_page(request: Request, source: Source, name: str, _params: NoParams) -
         facts=view.card_facts(page.detail.card),
         boards=view.model_scores(page),
         grids=view.grids(page, root(request)),
+        robustness=robustness_views(page, root(request)),
         hue=view.family_hue(page.detail.summary.family),
         json_href=json_href,
         grids_href=f"{json_href}/corruptions",
+        robustness_href=f"{json_href}/robustness",
         raw=view.raw,
     )
     return respond(request, body, "text/html", alternates({JSON: json_href}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from harness.cli.options import DbOption, JsonOption
 from harness.cli.output import console, emit, emit_json, emit_table, say
+from harness.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from harness.curves import CorruptionGrid
@@ -161,8 +163,12 @@ def show(
     corruptions: Annotated[
         bool, typer.Option("--corruptions", help="A model's accuracy by corruption and severity, with all means.")
     ] = False,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="A model under attack: threat models, unions, curves over eps.")
+    ] = False,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Also write these as heat map and curves to FILE.svg.")
+        Path | None,
+        typer.Option("--plot", help="Also write it to FILE.svg: heat map and curves [of corruptions, unless told]."),
     ] = None,
     as_json: JsonOption = False,
     db: DbOption = None,
@@ -174,15 +180,24 @@ def show(
 
         robustboard show small_cnn.supervised.digits.s0 --corruptions --plot corruptions.svg
 
+        robustboard show small_cnn.supervised.digits.s0 --robustness --plot robustness.svg
+
         robustboard show 3c606073f4ad --json
     """
     if plot is not None:
         _check_plot(plot)
+    if corruptions and robustness:
+        raise InvalidArgument("robustness", "--corruptions --robustness", "one of the two at a time")
     from harness.storage import open_store
 
     store = open_store(db, read_only=True)
     try:
-        if corruptions or plot is not None:
+        if robustness:
+            from harness.cli.robustness import show_robustness
+
+            write = None if plot is None else functools.partial(_write_plot, plot)
+            show_robustness(store, what, write, as_json=as_json)
+        elif corruptions or plot is not None:
             _show_corruptions(store, what, plot, as_json=as_json)
         elif store.find_model(what) is not None:
             _show_model(store, what, as_json=as_json)
@@ -241,8 +256,6 @@ def _show_model(store: Reader, name: str, *, as_json: bool) -> None:
 
 
 def _check_plot(plot: Path) -> None:
-    from harness.errors import InvalidArgument
-
     if plot.suffix.lower() != ".svg" or plot.is_dir() or not plot.parent.is_dir():
         raise InvalidArgument("plot", str(plot), "a file name that ends in .svg, in a folder that exists")
 
@@ -252,7 +265,9 @@ def _show_corruptions(store: Reader, name: str, plot: Path | None, *, as_json: b
 
     grids = choose_grids(corruption_curves(store, name), name)
     if plot is not None:
-        _write_plot(plot, grids)
+        from harness.plots import corruptions_svg
+
+        _write_plot(plot, corruptions_svg(grids))
     if as_json:
         emit_json(grids_to_dict(name, grids))
         return
@@ -260,12 +275,9 @@ def _show_corruptions(store: Reader, name: str, plot: Path | None, *, as_json: b
         _print_grid(grid)
 
 
-def _write_plot(plot: Path, grids: tuple[CorruptionGrid, ...]) -> None:
-    from harness.errors import InvalidArgument
-    from harness.plots import corruptions_svg
-
+def _write_plot(plot: Path, picture: str) -> None:
     try:
-        plot.write_text(corruptions_svg(grids) + "\n", "utf-8")
+        plot.write_text(picture + "\n", "utf-8")
     except OSError as error:
         raise InvalidArgument("plot", str(plot), f"a file that can be written ({error.strerror})") from error
     say(f"wrote {plot}")
@@ -306,7 +318,7 @@ def find_evaluation(store: Reader, prefix: str) -> StoredEvaluation:
         UnknownName: none does.
         InvalidArgument: several do.
     """
-    from harness.errors import InvalidArgument, UnknownName
+    from harness.errors import UnknownName
 
     digits = set("0123456789abcdef")
     found = store.evaluations(prefix=prefix) if len(prefix) >= 6 and set(prefix) <= digits else ()

@@ -10,7 +10,9 @@ from harness.corruptions.suites import BENCHMARK, EXTRA, FAMILIES
 from harness.curves import CorruptionGrid, GridValue
 from harness.errors import RobustboardError, UnknownName
 from harness.leaderboard import Board, BoardQuery, Column, sort_rows
+from harness.robustness import BoardRobustness
 from harness.types import Cell
+from tests.api.attacks import attacked, plain
 
 HOSTILE = "ev|il_<script>alert(1)</script>&\"'=1+1\\input{x}`$%#~^[a](javascript:b)*c*.digits"
 """A model's name that attacks HTML, attributes, Markdown and LaTeX at once."""
@@ -158,7 +160,7 @@ EMPTY = replace(
 
 
 GRIDLESS = "resnet20.supervised.digits"
-"""A model that was never corrupted."""
+"""A model that was never corrupted and never attacked."""
 
 
 def corruption_grid(model: str, suite: str = "imagecorruptions", dataset: str = "digits") -> CorruptionGrid:
@@ -330,6 +332,14 @@ class FakeSource:
         if name == GRIDLESS:
             return ()
         return corruption_grid(name), corruption_grid(name, "cifar-10-c@any", HOSTILE)
+
+    def robustness(self, name: str) -> tuple[BoardRobustness, ...]:
+        """Two boards, none for `GRIDLESS`."""
+        self.ready()
+        names = [summary.name for summary in self.list_models()]
+        if name not in names:
+            raise UnknownName("model", name, names)
+        return () if name == GRIDLESS else (attacked(name), plain(name, HOSTILE))
 
 
 def failing(error: RobustboardError | Exception) -> FakeSource:
