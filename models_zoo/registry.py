@@ -72,7 +72,8 @@ def load_model(name: str, *, weights: str | Path | None = None, store: ModelStor
     """A model, ready to be evaluated.
 
     Args:
-        name: of a bundled card or of a model in `store`; with `weights`, of an architecture or a bundled card.
+        name: of a bundled card or of a model in `store`; `torchvision:resnet50` or `timm:resnet50.a1_in1k` for the
+            package's own weights (`models_zoo.pretrained`); with `weights`, of an architecture or a bundled card.
         weights: a weights file (safetensors, .pt). For an architecture, classes are read off the file and images are
             taken as they are (mean 0, std 1).
         store: looked up after the bundled cards.
@@ -83,7 +84,8 @@ def load_model(name: str, *, weights: str | Path | None = None, store: ModelStor
     Raises:
         UnknownName: no such model or architecture.
         CheckpointError: weights that are unreadable, unsafe, do not fit, or (without `weights`) are not those of the
-            card.
+            card; or a package's weights that cannot be downloaded.
+        MissingDependency: the package of a name with a prefix is not installed.
     """
     if weights is not None:
         if name in bundled_cards():
@@ -97,6 +99,10 @@ def load_model(name: str, *, weights: str | Path | None = None, store: ModelStor
     if found is not None:
         values, path = found
         return load_from_card(ModelCard.from_dict(values), Path(path))
+    if ":" in name:
+        from models_zoo.pretrained import load_pretrained
+
+        return load_pretrained(name)
     if name in ARCHITECTURES:
         raise InvalidArgument("weights", None, f"a weights file, since {name} is an architecture")
     raise UnknownName("model", name, bundled_cards())

@@ -1,0 +1,1 @@
+"""Tests of networks and of the adapters to other packages."""
