@@ -225,7 +225,43 @@ class MeasureSpec:
         return f"{self.measure}[{self.start}:{self.stop}]"
 
 
-Perturbation: TypeAlias = CleanSpec | CorruptionSpec | AttackSpec | MeasureSpec
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChecksSpec:
+    """A look for reasons to doubt robust accuracies, on images [start, stop) at once: flags, no verdicts."""
+
+    norm: Norm
+    eps: float
+    seed: int
+    version: str
+    start: int
+    stop: int
+    kind: Literal["checks"] = field(default="checks", init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop:
+            raise InvalidArgument("images", (self.start, self.stop), "0 <= start < stop")
+        object.__setattr__(self, "norm", as_norm(self.norm))
+        object.__setattr__(self, "eps", parse_eps(self.eps))
+
+    def identity(self) -> Json:
+        """What enters the evaluation's digest."""
+        return {
+            "kind": self.kind,
+            "norm": self.norm,
+            "eps": self.eps,
+            "seed": self.seed,
+            "version": self.version,
+            "start": self.start,
+            "stop": self.stop,
+        }
+
+    @property
+    def label(self) -> str:
+        """Short name for people."""
+        return f"checks {self.norm} {eps_text(self.eps)} [{self.start}:{self.stop}]"
+
+
+Perturbation: TypeAlias = CleanSpec | CorruptionSpec | AttackSpec | MeasureSpec | ChecksSpec
 
 
 def block_size(perturbation: Perturbation) -> int:
@@ -235,7 +271,7 @@ def block_size(perturbation: Perturbation) -> int:
             return batch
         case AttackSpec():
             return ATTACK_BLOCK
-        case MeasureSpec(start=start, stop=stop):
+        case MeasureSpec(start=start, stop=stop) | ChecksSpec(start=start, stop=stop):
             return stop - start
         case _:
             return SINGLE_PASS_BLOCK
@@ -260,7 +296,9 @@ def perturbation_from_identity(identity: Json) -> Perturbation:
     if kind == "measure":
         options = freeze_options(values.pop("options"))
         return MeasureSpec(**values, options=options)
-    raise InvalidArgument("kind", kind, "one of clean, corruption, attack, measure")
+    if kind == "checks":
+        return ChecksSpec(**values)
+    raise InvalidArgument("kind", kind, "one of clean, corruption, attack, measure, checks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

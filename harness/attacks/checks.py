@@ -16,32 +16,13 @@ import torch
 
 from harness.attacks import losses
 from harness.attacks.arena import evaluation_mode
+from harness.attacks.flags import FEW, FIRST, MANY, QUERIES, SAMPLE
 from harness.attacks.pgd import ascent
 from harness.attacks.physical import Passes
 from harness.attacks.projections import project
 from harness.errors import ModelError
 from harness.types import Classifier, Norm
 
-FLAGS = {
-    "inputs_outside_range": "the images are not in [0, 1]",
-    "train_mode": "the model is in training mode",
-    "nan_logits": "the model returns logits that are not finite",
-    "probabilities": "the model returns probabilities (or their logarithms), not logits",
-    "randomized": "the same images give different logits",
-    "dynamic": "the forward pass changes the model or computes gradients",
-    "no_gradient": "the logits carry no gradient",
-    "zero_gradients": "the margin of some images has a gradient of exactly zero",
-    "vanishing_gradients": "the cross-entropy has no gradient where the margin has one",
-    "more_steps_do_not_help": "thirty steps of an attack find nothing lower than three",
-    "large_eps_survivors": "images stand at a radius where nothing can stand",
-    "square_beats_white_box": "a black-box attack breaks what white-box attacks could not",
-    "ball_covers_images": "the ball is so large that it holds every image",
-}
-"""Every flag and what it means."""
-
-SAMPLE = 16
-FEW, MANY = 3, 30
-QUERIES = 300
 _SAME = 1e-4
 """Differences below this share of the largest logit count as none."""
 
@@ -70,7 +51,7 @@ def examine(
         thorough: also run short attacks (about 600 forward and 100 backward passes an image).
 
     Returns:
-        Flag -> evidence, for the flags that are raised.
+        Flag (see `harness.attacks.flags.FLAGS`) -> evidence, for the flags that are raised.
     """
     found: dict[str, str] = {}
     if float(images.min()) < 0 or float(images.max()) > 1:
@@ -81,7 +62,7 @@ def examine(
     with evaluation_mode(model):
         passes = Passes(model, fixed_batch=fixed_batch)
         try:
-            clean = passes.logits(images[: 4 * SAMPLE])
+            clean = passes.logits(images[:FIRST])
         except ModelError as error:
             if "not finite" not in str(error):
                 raise

@@ -282,7 +282,7 @@ def verdicts(session: Session, digests: Iterable[str]) -> dict[str, NDArray[np.b
                 EvaluationRow.digest, EvaluationRow.block_size, OutcomeRow.block, OutcomeRow.n, OutcomeRow.correct
             )
             .join(OutcomeRow, OutcomeRow.evaluation_id == EvaluationRow.id)
-            .where(EvaluationRow.digest.in_(part), EvaluationRow.kind != "measure")
+            .where(EvaluationRow.digest.in_(part), EvaluationRow.kind.not_in(("measure", "checks")))
             .order_by(OutcomeRow.block)
         )
         for digest, size, block, n, correct in session.execute(query):

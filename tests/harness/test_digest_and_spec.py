@@ -18,6 +18,7 @@ from harness.digest import canonical_json, digest, digest_arrays
 from harness.errors import InvalidArgument
 from harness.spec import (
     AttackSpec,
+    ChecksSpec,
     CleanSpec,
     CorruptionSpec,
     DataRef,
@@ -48,6 +49,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
         scope=Scope(start=0, stop=32, batch=32),
     ),
     "measure": MeasureSpec(measure="selectivity", version="1", start=0, stop=500),
+    "checks": ChecksSpec(norm="L2", eps=0.5, seed=3, version="1", start=0, stop=64),
 }
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -134,13 +136,15 @@ def test_names_are_not_identity() -> None:
     assert renamed.digest == evaluation(CleanSpec()).digest
 
 
-@pytest.mark.parametrize(("text", "value"), [("8/255", 8 / 255), ("0.5", 0.5), (12, 12.0), ("1e-3", 0.001)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("8/255", 8 / 255), ("0.5 / 255", 0.5 / 255), ("0.5", 0.5), (12, 12.0), ("1e-3", 0.001)]
+)
 def test_eps_is_read_as_written(text: str | float, value: float) -> None:
     """Fractions and decimals alike."""
     assert parse_eps(text) == value
 
 
-@pytest.mark.parametrize("text", ["0", "-1/255", "x", "1/0", "", "nan", "inf", math.nan, -0.0])
+@pytest.mark.parametrize("text", ["0", "-1/255", "x", "1/0", "1/2/3", "/2", "1/", "", "nan", "inf", math.nan, -0.0])
 def test_eps_must_be_positive(text: str | float) -> None:
     """A radius of zero or below, or no number, is refused with what would be right."""
     with pytest.raises(InvalidArgument, match=r"eps: got .* expected a positive number or fraction such as 8/255"):

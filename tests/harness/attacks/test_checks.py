@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from harness.attacks import run_attack
-from harness.attacks.checks import FLAGS, examine
+from harness.attacks.checks import examine
+from harness.attacks.flags import FLAGS
 from harness.types import Norm
 
 Make = Callable[..., nn.Module]
