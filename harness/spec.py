@@ -36,15 +36,28 @@ def freeze_options(options: Mapping[str, Scalar] | Options) -> Options:
     return tuple(sorted(items.items()))
 
 
+def eps_fraction(text: str) -> Fraction:
+    """A radius as written ("8/255", "0.5/255", "0.5"), exactly.
+
+    Raises:
+        ValueError: not a number or a quotient of two.
+        ZeroDivisionError: a quotient by zero.
+    """
+    above, *below = map(Fraction, text.replace(" ", "").split("/"))
+    if len(below) > 1:
+        raise ValueError(text)
+    return above / below[0] if below else above
+
+
 def parse_eps(text: str | float, *, argument: str = "eps") -> float:
-    """A radius as written ("8/255", "0.5", 12) to its float.
+    """A radius as written ("8/255", "0.5/255", "0.5", 12) to its float.
 
     Raises:
         InvalidArgument: not a number, not finite, or not above zero.
     """
     expected = "a positive number or fraction such as 8/255"
     try:
-        value = float(Fraction(text.replace(" ", ""))) if isinstance(text, str) else float(text)
+        value = float(eps_fraction(text)) if isinstance(text, str) else float(text)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise InvalidArgument(argument, text, expected) from None
     if not math.isfinite(value) or value <= 0:

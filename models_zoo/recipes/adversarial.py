@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import torch
 import torch.nn.functional as F
 
-from harness.spec import parse_eps
+from harness.spec import eps_fraction, parse_eps
 from models_zoo.model import ZooModel
 from models_zoo.objectives.adversarial import pgd_linf
 from models_zoo.recipes.base import Batch, HyperParameter, Recipe, Settings
@@ -39,7 +37,7 @@ def objective(model: ZooModel, batch: Batch, settings: Settings) -> tuple[torch.
 
 def variant(settings: Settings) -> str:
     """The radius as a name: "linf8" for 8/255, "linf0_05" for 0.05."""
-    steps = Fraction(str(settings["eps"]).replace(" ", "")) * 255
+    steps = eps_fraction(str(settings["eps"])) * 255
     size = str(steps) if steps.denominator == 1 else f"{parse_eps(str(settings['eps'])):g}"
     return "linf" + size.replace(".", "_").replace("-", "m")
 

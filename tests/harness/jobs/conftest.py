@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +137,17 @@ def outcome_state(store: Store, job: Job) -> dict[str, bytes]:
         if detail is not None:
             state[f"{digest}/detail"] = repr(detail.names).encode() + detail.records.tobytes()
     return state
+
+
+def stored_verdicts(db: Path) -> int:
+    """Verdicts in a SQLite store that another process may be writing; 0 before it has tables."""
+    if not db.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=30)) as connection:
+        try:
+            return int(connection.execute("SELECT coalesce(sum(n), 0) FROM outcome").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
 
 
 def limited(job: Job, limit: int | None) -> Job:

@@ -24,7 +24,7 @@ from harness.jobs.runner import Job, run_job
 from harness.outcome import BlockOutcome, Failure
 from harness.storage import open_store
 from harness.storage.store import Store
-from tests.harness.jobs.conftest import MODELS, TINY, board_state, limited, outcome_state
+from tests.harness.jobs.conftest import MODELS, TINY, board_state, limited, outcome_state, stored_verdicts
 
 ROOT = Path(__file__).parents[3]
 
@@ -163,22 +163,11 @@ def _wait_for_outcomes(process: subprocess.Popen[bytes], db: Path, wanted: int =
     while time.monotonic() < until:
         assert process.poll() is None, "the run ended before it could be killed"
         if db.exists():
-            found = _stored(db)
+            found = stored_verdicts(db)
             if found >= wanted:
                 return found
         time.sleep(0.02)
     raise AssertionError("the run stored nothing in time")
-
-
-def _stored(db: Path) -> int:
-    import contextlib
-    import sqlite3
-
-    with contextlib.closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=30)) as connection:
-        try:
-            return int(connection.execute("SELECT coalesce(sum(n), 0) FROM outcome").fetchone()[0])
-        except sqlite3.OperationalError:
-            return 0
 
 
 def test_an_error_is_a_value_and_never_ranks(store: Store, job: Job) -> None:
