@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import shlex
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DbOption, JsonOption
+from harness.cli.options import DbOption, DeviceOption, JsonOption
 from harness.cli.output import emit, emit_json, emit_table, say
 
 if TYPE_CHECKING:
+    from harness.data import Dataset
     from harness.types import Json
+    from models_zoo.preflight import Finding, Report
 
 app = typer.Typer(help="The registry of models: bundled ones and those you add.", no_args_is_help=True)
 
@@ -142,6 +147,63 @@ def add_model(
     emit(f"digest {stored.digest}")
 
 
+@app.command("check")
+def check_model(
+    file: Annotated[Path, typer.Argument(help="Weights: .safetensors, .pt, .pth or .th (never unpickled).")],
+    arch: Annotated[str, typer.Option("--arch", help="Architecture; `robustboard models architectures` lists them.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="The data set whose classes it tells apart.")],
+    claim: Annotated[
+        float | None, typer.Option("--claim", help="Clean accuracy that it is said to have, such as 0.93.")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option("--mean", help="Subtracted from images in [0, 1]: R,G,B [found by trying].")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option("--std", help="Divided by, after the mean: R,G,B [found by trying].")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", help="How many test images to try it on [200, fewer for slow networks].")
+    ] = None,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    db: DbOption = None,
+) -> None:
+    """Look a checkpoint over before it is added: what it wants, how good it is and how fast. Nothing is stored.
+
+    Exit code 0: it could be added, perhaps with warnings; 1: a check found a problem; 2: the request was wrong.
+
+    Example:
+        robustboard models check resnet20.th --arch resnet20 --dataset digits --claim 0.93
+    """
+    from harness.jobs.kernel import check_device
+    from models_zoo.preflight import Wanted, preflight
+
+    given = None
+    if mean is not None or std is not None:
+        given = _channels("mean", mean or "0,0,0"), _channels("std", std or "1,1,1")
+    where = check_device(device)
+    data, reference = _test_and_reference(dataset, db)
+    wanted = Wanted(
+        path=file,
+        architecture=arch,
+        data=data,
+        reference=reference,
+        given=given,
+        claim=claim,
+        images=images,
+        device=where,
+    )
+    report = preflight(wanted)
+    if report.add and db is not None:
+        report = dataclasses.replace(report, add=(*report.add, "--db", db))
+    if as_json:
+        emit_json(report.to_dict())
+    else:
+        _emit_report(report)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
 @app.command("architectures")
 def list_architectures() -> None:
     """List the architectures that checkpoints can be added for.
@@ -191,3 +253,46 @@ def _channels(argument: str, text: str) -> tuple[float, float, float]:
     if len(values) != 3:
         raise InvalidArgument(argument, text, "three numbers such as 0.4914,0.4822,0.4465")
     return values
+
+
+def _test_and_reference(name: str, db: str | None) -> tuple[Dataset, Dataset]:
+    """The test images, and those that the data set's own mean is of: the train images, if there are any."""
+    from harness.data import open_dataset
+    from harness.errors import RequestError, StoreMissing
+    from harness.storage import open_store
+
+    declarations = {}
+    with contextlib.suppress(StoreMissing), contextlib.closing(open_store(db, read_only=True)) as reader:
+        declarations = reader.declarations()
+    data = open_dataset(name, "test", folders=declarations)
+    try:
+        return data, open_dataset(name, "train", folders=declarations)
+    except RequestError:
+        return data, data
+
+
+def _emit_report(report: Report) -> None:
+    """The findings for people: how it stands, which check, what was found, what to do."""
+    from models_zoo.checkpoints import printable
+
+    def line(text: str) -> None:
+        emit(printable(text))
+
+    line(f"{report.file}: {report.architecture} on {report.dataset}, up to {report.images} images")
+    for finding in report.findings:
+        _emit_finding(finding, line)
+    problems, warnings = report.named("problem"), report.named("warning")
+    noted = f"; warnings: {', '.join(warnings)}" if warnings else ""
+    if problems:
+        line(f"not to be added as it is: {', '.join(problems)}{noted}")
+        return
+    line(f"could be added{noted}; {report.seconds:.0f} s. The command:")
+    line(shlex.join(report.add))
+
+
+def _emit_finding(finding: Finding, line: Callable[[str], None]) -> None:
+    line(f"{finding.level:<8} {finding.check:<12} {finding.found}")
+    for detail in finding.details:
+        line(f"{'':21} {detail}")
+    if finding.advice:
+        line(f"{'':21} -> {finding.advice}")
