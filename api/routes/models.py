@@ -13,6 +13,7 @@ from api.deps import ERRORS, NoParams, Source
 from api.render import JSON, alternates, html, respond, respond_json, root
 from api.robustness_view import robustness_views
 from api.schemas import MAX_LIMIT, GridParams, GridsModel, ModelDetailModel, ModelsModel, Window
+from harness.attacks.flags import FLAGS
 from harness.curves import choose_grids, grids_to_dict
 from harness.plots import corruptions_svg
 
@@ -56,6 +57,7 @@ def model(request: Request, source: Source, name: str, _params: NoParams) -> Res
         "scores": [dict(score) for score in detail.scores],
         "evaluations": [dict(evaluation) for evaluation in detail.evaluations],
         "flags": dict(detail.flags),
+        "best_known": [dict(figure) for figure in detail.best_known],
     }
     return respond_json(request, body, alternates({"text/html": pages.model_href(root(request), name)}))
 
@@ -75,10 +77,12 @@ def model_page(request: Request, source: Source, name: str, _params: NoParams) -
         boards=view.model_scores(page),
         grids=view.grids(page, root(request)),
         robustness=robustness_views(page, root(request)),
+        meanings=FLAGS,
         hue=view.family_hue(page.detail.summary.family),
         json_href=json_href,
         grids_href=f"{json_href}/corruptions",
         robustness_href=f"{json_href}/robustness",
         raw=view.raw,
+        web_address=view.web_address,
     )
     return respond(request, body, "text/html", alternates({JSON: json_href}))

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.attacks.flags import VERSION as CHECKS_VERSION
 from harness.errors import DataError, InvalidArgument, RequestError, UnknownName
 from harness.spec import (
     AttackSpec,
+    ChecksSpec,
     CleanSpec,
     CorruptionSpec,
     DataRef,
@@ -40,7 +42,7 @@ class Group:
     """One `[[evaluations]]` entry: one evaluation, or the grid of a corruption suite."""
 
     id: str
-    kind: Literal["clean", "corruptions", "attack", "measure"]
+    kind: Literal["clean", "corruptions", "attack", "measure", "checks"]
     images: int
     suite: str = ""
     backend: str = ""
@@ -199,6 +201,9 @@ def perturbations(group: Group, seed: int, full: int, stop: int) -> tuple[Pertur
         )
     if group.kind == "attack":
         return (_attack(group, seed, full),)
+    if group.kind == "checks":
+        norm, eps = as_norm(group.norm), parse_eps(group.eps)
+        return (ChecksSpec(norm=norm, eps=eps, seed=seed, version=CHECKS_VERSION, start=0, stop=stop),)
     from harness.measures import MEASURES
 
     version = MEASURES.get(group.measure).version
@@ -300,6 +305,7 @@ _GROUP_FIELDS: Mapping[str, tuple[type, bool]] = {
     "measure": (str, False),
     "options": (dict, False),
 }
+_KINDS = ("clean", "corruptions", "attack", "measure", "checks")
 _COLUMN_FIELDS: Mapping[str, tuple[type, bool]] = {
     "name": (str, True),
     "title": (str, True),
@@ -325,6 +331,10 @@ def _table(raw: Mapping[str, Any], fields: Mapping[str, tuple[type, bool]], wher
 
 
 def _group(values: dict[str, Any]) -> Group:
+    if values["kind"] not in _KINDS:
+        raise InvalidArgument("kind", values["kind"], f"one of {', '.join(_KINDS)}")
+    if values["images"] < 1:
+        raise InvalidArgument("images", values["images"], "at least 1")
     values["severities"] = tuple(values.get("severities", ()))
     values["options"] = freeze_options(values.get("options", {}))
     names = values.get("corruptions", ())
@@ -355,15 +365,13 @@ def _check(benchmark: Benchmark) -> None:
         for name in column.evaluations:
             if name not in ids:
                 raise UnknownName(f"evaluation in column {column.name!r}", name, ids)
+            if benchmark.group(name).kind == "checks":
+                raise RequestError(f"column {column.name!r}: evaluation {name!r} gives flags, not verdicts")
         if column.score in ("mce", "relative_mce"):  # a missing baseline is an error before any compute
             _suite(benchmark, column).require_baselines()
     for group in benchmark.groups:
-        if group.kind not in ("clean", "corruptions", "attack", "measure"):
-            raise InvalidArgument("kind", group.kind, "one of clean, corruptions, attack, measure")
-        if group.images < 1:
-            raise InvalidArgument("images", group.images, "at least 1")
-        if group.kind == "attack":
-            _attack(group, benchmark.seed, group.images)
+        if group.kind in ("attack", "checks"):
+            perturbations(group, benchmark.seed, group.images, group.images)
 
 
 def _suite(benchmark: Benchmark, column: ColumnSpec) -> Suite:

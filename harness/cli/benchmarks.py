@@ -71,6 +71,7 @@ def show_benchmark(
                     "corruptions": f": {group.suite}, {len(group.corruptions)} x {len(group.severities)}",
                     "attack": f": {group.attack} {group.norm} {group.eps}",
                     "measure": f": {group.measure}",
+                    "checks": f": {group.norm} {group.eps}",
                 }.get(group.kind, ""),
                 str(group.images),
             )

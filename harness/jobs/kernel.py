@@ -20,11 +20,12 @@ from harness.attacks import AttackResult, Numerics, attack_blocks
 from harness.attacks.examples import first_broken, most_kept
 from harness.attacks.physical import predict, probe
 from harness.data import Dataset
-from harness.errors import InvalidArgument, MissingDependency, RobustboardError, WorkError
+from harness.errors import InvalidArgument, MissingDependency, ModelError, RobustboardError, WorkError
+from harness.jobs.checking import run_checks
 from harness.jobs.context import Context, ModelSource, load
 from harness.jobs.plan import Piece, Task
 from harness.outcome import DETAIL_DTYPE, BlockOutcome, Cost, Detail, Failure, MeasureValue
-from harness.spec import AttackSpec, CorruptionSpec, MeasureSpec
+from harness.spec import AttackSpec, ChecksSpec, CorruptionSpec, MeasureSpec
 
 if TYPE_CHECKING:
     from harness.types import Bits, Classifier, FeatureModel, ImagesU8
@@ -108,8 +109,9 @@ class Kernel:
                 yield from self._attack(task, pool, images, data, shared)
             return
         for piece in task.pieces:
+            run = self._checked if isinstance(piece.spec.perturbation, ChecksSpec) else self._piece
             try:
-                outcome = self._piece(piece, images[piece.start - task.start : piece.stop - task.start], data, shared)
+                outcome = run(piece, images[piece.start - task.start : piece.stop - task.start], data, shared)
             except Exception as error:  # noqa: BLE001 - as above
                 outcome = failure(piece, error)
             yield outcome
@@ -159,6 +161,37 @@ class Kernel:
             flags=loaded.flags,
         )
 
+    def _checked(self, piece: Piece, images: ImagesU8, data: Dataset, shared: float) -> BlockOutcome | Failure:
+        """Flags, no verdicts; also for a model that cannot be probed, since the checks say what is wrong with it."""
+        started, spec = time.perf_counter(), piece.spec.perturbation
+        if not isinstance(spec, ChecksSpec):
+            raise TypeError(f"{spec.label} are no checks")
+        try:
+            loaded = self._model(piece.spec.model.digest, images)
+        except ModelError:
+            loaded = Loaded(
+                model=on_device(self.context.models[piece.spec.model.digest], self._device), fixed_batch=None, flags={}
+            )
+        model, labels = present(loaded.model, data, data.labels[piece.start : piece.stop])
+        pixels, truth = to_float(images, self._device), torch.from_numpy(np.array(labels)).to(self._device)
+        flags, rows = run_checks(model, spec, pixels, truth, fixed_batch=loaded.fixed_batch)
+        cost = Cost(
+            seconds=shared + time.perf_counter() - started,
+            forwards=rows.forward,
+            backwards=rows.backward,
+            device=device_name(self._device),
+            batch_size=loaded.fixed_batch or self.context.settings.batch_size,
+        )
+        return BlockOutcome(
+            evaluation=piece.spec.digest,
+            block=piece.block,
+            start=piece.start,
+            stop=piece.stop,
+            correct=np.zeros(0, dtype=np.bool_),
+            cost=cost,
+            flags={**loaded.flags, **flags},
+        )
+
     def _correct(self, loaded: Loaded, images: ImagesU8, labels: NDArray[np.int64], data: Dataset) -> Bits:
         logits = predict(
             loaded.model,
@@ -197,10 +230,7 @@ class Kernel:
         if not isinstance(spec, AttackSpec):
             raise TypeError(f"{task.label} is no attack")
         indices = np.concatenate([np.arange(piece.start, piece.stop) for piece in pieces])
-        model: Classifier = loaded.model
-        labels = data.labels[indices]
-        if data.present is not None:  # attacks, too, play among the classes that the set has
-            model, labels = Among(model, data.present), np.searchsorted(data.present, labels)
+        model, labels = present(loaded.model, data, data.labels[indices])
         results = attack_blocks(
             model,
             to_float(images[indices - task.start], self._device),
@@ -279,11 +309,24 @@ class Kernel:
         return self._models[digest]
 
 
-def prepare(source: ModelSource, images: ImagesU8, device: torch.device) -> Loaded:
-    """Load a model and probe, on the first 64 of `images`, whether its outcomes depend on the batch."""
+def present(model: Classifier, data: Dataset, labels: NDArray[np.int64]) -> tuple[Classifier, NDArray[np.int64]]:
+    """Model and labels among the classes that the set has: attacks and checks play among those alone."""
+    if data.present is None:
+        return model, labels
+    return Among(model, data.present), np.searchsorted(data.present, labels)
+
+
+def on_device(source: ModelSource, device: torch.device) -> FeatureModel:
+    """Load a model."""
     model = load(source)
     if isinstance(model, torch.nn.Module):
         model.to(device)
+    return model
+
+
+def prepare(source: ModelSource, images: ImagesU8, device: torch.device) -> Loaded:
+    """Load a model and probe, on the first 64 of `images`, whether its outcomes depend on the batch."""
+    model = on_device(source, device)
     result = probe(model, to_float(images[:64], device))
     flags = {}
     if not result.identical:

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.attacks.flags import BACKWARDS, FORWARDS
 from harness.benchmarks import Request
-from harness.spec import AttackSpec, CleanSpec, CorruptionSpec, DataRef, EvaluationSpec, MeasureSpec, block_size
+from harness.spec import (
+    AttackSpec,
+    ChecksSpec,
+    CleanSpec,
+    CorruptionSpec,
+    DataRef,
+    EvaluationSpec,
+    MeasureSpec,
+    block_size,
+)
 
 BLOCKS_POOLED = 4
 """Blocks of an attack that a task holds at the most: enough to keep batches full, few enough to share among workers."""
@@ -179,7 +189,7 @@ def _bundle_key(piece: Piece) -> tuple[object, ...]:
 def _class_of(piece: Piece) -> int:
     """Coarse order: attacks first (long and few), then corruptions, then single passes."""
     match piece.spec.perturbation:
-        case AttackSpec():
+        case AttackSpec() | ChecksSpec():
             return 2
         case CorruptionSpec():
             return 1
@@ -196,6 +206,8 @@ def _bundle_cost(pieces: Sequence[Piece]) -> Cost:
             case AttackSpec() as attack:
                 forwards, backwards = attack_budget(attack, piece.spec.data.classes)
                 total += Cost(forwards=images * forwards, backwards=images * backwards)
+            case ChecksSpec():
+                total += Cost(forwards=FORWARDS, backwards=BACKWARDS)
             case MeasureSpec() | CleanSpec() | CorruptionSpec():
                 total += Cost(forwards=images)
     if isinstance(pieces[0].spec.perturbation, CorruptionSpec):
