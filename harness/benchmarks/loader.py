@@ -206,8 +206,10 @@ def perturbations(group: Group, seed: int, full: int, stop: int) -> tuple[Pertur
         return (ChecksSpec(norm=norm, eps=eps, seed=seed, version=CHECKS_VERSION, start=0, stop=stop),)
     from harness.measures import MEASURES
 
-    version = MEASURES.get(group.measure).version
-    return (MeasureSpec(measure=group.measure, version=version, start=0, stop=stop, options=group.options),)
+    measure = MEASURES.get(group.measure)
+    options = measure.complete(dict(group.options), seed=seed)
+    version = measure.version_with(options)
+    return (MeasureSpec(measure=measure.name, version=version, start=0, stop=stop, options=freeze_options(options)),)
 
 
 def group_bound(group: Group) -> Literal["exact", "upper"]:
@@ -357,6 +359,8 @@ def _column(values: dict[str, Any]) -> ColumnSpec:
 
 
 def _check(benchmark: Benchmark) -> None:
+    from harness.measures import MEASURES
+
     _unique("evaluation", [group.id for group in benchmark.groups])
     _unique("column", [column.name for column in benchmark.columns])
     benchmark.column(benchmark.ranked_by)
@@ -370,8 +374,11 @@ def _check(benchmark: Benchmark) -> None:
         if column.score in ("mce", "relative_mce"):  # a missing baseline is an error before any compute
             _suite(benchmark, column).require_baselines()
     for group in benchmark.groups:
-        if group.kind in ("attack", "checks"):
+        if group.kind in ("attack", "measure", "checks"):
             perturbations(group, benchmark.seed, group.images, group.images)
+    for column in benchmark.columns:
+        for name in column.evaluations if column.score == "measure" else ():
+            MEASURES.get(benchmark.group(name).measure).check_quantity(column.quantity)
 
 
 def _suite(benchmark: Benchmark, column: ColumnSpec) -> Suite:

@@ -5,6 +5,7 @@ Outcomes depend on specs alone: not on batch size, order, bundling or the number
 
 from __future__ import annotations
 
+import functools
 import time
 import traceback
 from collections import OrderedDict
@@ -23,6 +24,7 @@ from harness.data import Dataset
 from harness.errors import InvalidArgument, MissingDependency, ModelError, RobustboardError, WorkError
 from harness.jobs.checking import run_checks
 from harness.jobs.context import Context, ModelSource, load
+from harness.jobs.measuring import run_measure
 from harness.jobs.plan import Piece, Task
 from harness.outcome import DETAIL_DTYPE, BlockOutcome, Cost, Detail, Failure, MeasureValue
 from harness.spec import AttackSpec, ChecksSpec, CorruptionSpec, MeasureSpec
@@ -36,8 +38,8 @@ MODEL_BYTES = 4 << 30
 DATASETS_KEPT = 4
 """Opened data sets that a worker keeps: one and, of corrupted files, the cells at hand."""
 
-MEASURE_BATCH = 128
-"""Images in a batch of a measure: sums of floats depend on the cut, so it is not the user's to choose."""
+PROBED = 64
+"""Images that a model is probed on."""
 
 BATCH_DEPENDENT = "batch_dependent"
 """Flag of models whose logits change with the batch they are in; they run at one fixed batch size."""
@@ -117,9 +119,11 @@ class Kernel:
             yield outcome
 
     def _images(self, task: Task, data: Dataset) -> ImagesU8:
-        """The task's images, corrupted once for all of its models."""
-        images = data.images(task.start, task.stop)
+        """The task's images, corrupted once for all of its models; a measure reads its own and needs a few to probe."""
         perturbation = task.pieces[0].spec.perturbation
+        if isinstance(perturbation, MeasureSpec):
+            return data.images(task.start, min(task.start + PROBED, task.stop))
+        images = data.images(task.start, task.stop)
         if isinstance(perturbation, CorruptionSpec):
             from harness.corruptions import corrupt
 
@@ -138,15 +142,17 @@ class Kernel:
         loaded = self._model(piece.spec.model.digest, images)
         labels = data.labels[piece.start : piece.stop]
         measures: tuple[MeasureValue, ...] = ()
+        forwards, backwards = len(images), 0
         if isinstance(piece.spec.perturbation, MeasureSpec):
             correct = np.zeros(0, dtype=np.bool_)
-            measures = self._measure(loaded, piece.spec.perturbation, images, labels)
+            convert = functools.partial(to_float, device=self._device)
+            measures, (forwards, backwards) = run_measure(loaded.model, piece.spec.perturbation, data, convert)
         else:
             correct = self._correct(loaded, images, labels, data)
         cost = Cost(
             seconds=shared + time.perf_counter() - started,
-            forwards=len(images),
-            backwards=0,
+            forwards=forwards,
+            backwards=backwards,
             device=device_name(self._device),
             batch_size=loaded.fixed_batch or self.context.settings.batch_size,
         )
@@ -276,19 +282,6 @@ class Kernel:
             keep=keep,
         )
 
-    def _measure(
-        self, loaded: Loaded, spec: MeasureSpec, images: ImagesU8, labels: NDArray[np.int64]
-    ) -> tuple[MeasureValue, ...]:
-        from harness.measures import MEASURES
-
-        size = MEASURE_BATCH
-        batches = (to_float(images[at : at + size], self._device) for at in range(0, len(images), size))
-        result = MEASURES.get(spec.measure).run(loaded.model, batches, labels)
-        return tuple(
-            MeasureValue(layer=entry.layer, quantity=entry.quantity, mean=entry.mean, units=entry.units)
-            for entry in result.entries
-        )
-
     def _dataset(self, task: Task) -> Dataset:
         digest = task.data.digest
         if digest in self._data:
@@ -327,7 +320,7 @@ def on_device(source: ModelSource, device: torch.device) -> FeatureModel:
 def prepare(source: ModelSource, images: ImagesU8, device: torch.device) -> Loaded:
     """Load a model and probe, on the first 64 of `images`, whether its outcomes depend on the batch."""
     model = on_device(source, device)
-    result = probe(model, to_float(images[:64], device))
+    result = probe(model, to_float(images[:PROBED], device))
     flags = {}
     if not result.identical:
         evidence = f"logits differ by {result.logits_difference:.2g} between batches of 16 and 64"

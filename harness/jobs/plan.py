@@ -18,6 +18,9 @@ from harness.spec import (
     block_size,
 )
 
+FEW_PASSES = 10
+"""Weight per image above which a measure is scheduled as early as an attack."""
+
 BLOCKS_POOLED = 4
 """Blocks of an attack that a task holds at the most: enough to keep batches full, few enough to share among workers."""
 
@@ -187,9 +190,11 @@ def _bundle_key(piece: Piece) -> tuple[object, ...]:
 
 
 def _class_of(piece: Piece) -> int:
-    """Coarse order: attacks first (long and few), then corruptions, then single passes."""
+    """Coarse order: attacks and dear measures first (long and few), then corruptions, then single passes."""
     match piece.spec.perturbation:
         case AttackSpec() | ChecksSpec():
+            return 2
+        case MeasureSpec() as measure if _measure_cost(measure, piece.spec.data.classes, 1).weight > FEW_PASSES:
             return 2
         case CorruptionSpec():
             return 1
@@ -208,11 +213,22 @@ def _bundle_cost(pieces: Sequence[Piece]) -> Cost:
                 total += Cost(forwards=images * forwards, backwards=images * backwards)
             case ChecksSpec():
                 total += Cost(forwards=FORWARDS, backwards=BACKWARDS)
-            case MeasureSpec() | CleanSpec() | CorruptionSpec():
+            case MeasureSpec() as measure:
+                total += _measure_cost(measure, piece.spec.data.classes, images)
+            case CleanSpec() | CorruptionSpec():
                 total += Cost(forwards=images)
     if isinstance(pieces[0].spec.perturbation, CorruptionSpec):
         total += Cost(corrupted=span)
     return total
+
+
+def _measure_cost(spec: MeasureSpec, classes: int, images: int) -> Cost:
+    from harness.measures import MEASURES
+
+    passes = MEASURES.get(spec.measure).passes(dict(spec.options), classes)
+    return Cost(
+        corrupted=images * passes.corrupted, forwards=images * passes.forwards, backwards=images * passes.backwards
+    )
 
 
 def attack_budget(spec: AttackSpec, classes: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from harness.attacks.options import Option, complete
 from harness.digest import digest
+from harness.errors import UnknownName
 from harness.spec import Scalar
 
 if TYPE_CHECKING:
@@ -171,6 +172,15 @@ class Measure:
         """
         components = self.components(options)
         return f"{self.version}+{digest(list(components))[:8]}" if components else self.version
+
+    def check_quantity(self, quantity: str) -> None:
+        """Refuse a quantity that the measure does not give for the network.
+
+        Raises:
+            UnknownName: with the nearest one.
+        """
+        if quantity not in self.quantities:
+            raise UnknownName(f"quantity of measure {self.name}", quantity, self.quantities)
 
     def run(
         self,
