@@ -111,14 +111,16 @@ def test_every_registered_name_is_described() -> None:
     from harness.attacks import ATTACKS
     from harness.benchmarks import benchmark_names, load_benchmark
     from harness.corruptions.suites import SUITES
-    from harness.data import DATASETS
+    from harness.data import DATASETS, PUBLIC
     from harness.measures import MEASURES
     from harness.metrics.scores import SCORES
     from models_zoo.architectures import ARCHITECTURES
     from models_zoo.recipes import RECIPES
 
     names = [
-        name for registry in (ATTACKS, SUITES, DATASETS, MEASURES, SCORES, ARCHITECTURES, RECIPES) for name in registry
+        name
+        for registry in (ATTACKS, SUITES, DATASETS, PUBLIC, MEASURES, SCORES, ARCHITECTURES, RECIPES)
+        for name in registry
     ]
     names += [name for suite in SUITES for name in SUITES.get(suite).names]
     for name, version in benchmark_names():

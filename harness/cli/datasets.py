@@ -1,4 +1,4 @@
-"""`robustboard datasets`: built-in data sets and declared image folders."""
+"""`robustboard datasets`: built-in data sets, public ones in the data folder, and declared image folders."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ import typer
 
 from harness.cli.options import DbOption, JsonOption
 from harness.cli.output import emit_json, emit_table, say
+from harness.settings import data_folder
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from harness.data import Dataset
     from harness.data.declared import Declaration
     from harness.spec import DataRef
     from harness.target import Layout, Target
+    from harness.types import Json
 
 app = typer.Typer(help="Data sets: built-in ones and image folders that you declare.", no_args_is_help=True)
 _NAME = re.compile(r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*")
@@ -30,7 +34,7 @@ def list_datasets(as_json: JsonOption = False, db: DbOption = None) -> None:
     Example:
         robustboard datasets list
     """
-    from harness.data import DATASETS, open_dataset
+    from harness.data import DATASETS, PUBLIC, open_dataset
     from harness.errors import StoreNotReady
     from harness.storage import open_store
 
@@ -42,18 +46,88 @@ def list_datasets(as_json: JsonOption = False, db: DbOption = None) -> None:
     else:
         declared = [(item.ref, item.path) for item in store.datasets() if item.path is not None]
         store.close()
-    rows = [*found, *declared]
+    own = {ref.name for ref, _ in declared}
+    there = [name for name in PUBLIC if name not in own and PUBLIC.get(name).path.is_dir()]
+    public = [row for name in there for row in _public_rows(name)]
+    rows = [{**dataclasses.asdict(ref), "path": path} for ref, path in [*found, *declared]] + public
     if as_json:
-        emit_json([{**dataclasses.asdict(ref), "path": path} for ref, path in rows])
+        emit_json(rows)
+    else:
+        emit_table(
+            ("data set", "split", "images", "classes", "digest", "path"),
+            [
+                (
+                    row["name"],
+                    row["split"],
+                    str(row["images"]),
+                    str(row["classes"]),
+                    (row["digest"] or "")[:12],
+                    row["path"] or "built in",
+                )
+                for row in rows
+            ],
+            right=(2, 3),
+        )
+    missing = [name for name in PUBLIC if name not in own and name not in there]
+    if missing:
+        say(f"known, but not in {data_folder().absolute()}: {', '.join(missing)}; see `robustboard datasets download`")
+
+
+def _public_rows(name: str) -> list[Json]:
+    """The splits of a public data set that are there; no digest, which would take reading every image."""
+    from harness.data import PUBLIC, SPLITS
+    from harness.errors import DataError
+
+    entry = PUBLIC.get(name)
+    rows: list[Json] = []
+    problems = []
+    for split in SPLITS:
+        try:
+            data = entry.open(split)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        counts = {"images": len(data), "classes": len(data.classes)}
+        rows.append({"name": name, "split": split, "digest": None, **counts, "path": str(entry.path.absolute())})
+    if not rows:
+        say(f"{name}: {problems[-1]}")
+    return rows
+
+
+@app.command("download")
+def download_dataset(
+    name: Annotated[str, typer.Argument(help="cifar10, cifar100 or svhn.")], as_json: JsonOption = False
+) -> None:
+    """Fetch a public data set into the data folder (ROBUSTBOARD_DATA), checked against its published MD5.
+
+    Example:
+        robustboard datasets download cifar10
+    """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from harness.cli.output import console
+    from harness.data import PUBLIC
+    from harness.data.download import download
+
+    entry = PUBLIC.get(name)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(file: str, done: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(file, total=total)
+            bar.update(tasks[file], completed=done)
+
+        fetched = download(entry, progress=progress)
+    opened = [entry.open(split) for split in ("train", "test")]
+    if as_json:
+        emit_json(
+            [{"name": name, "split": data.split, "images": len(data), "path": str(entry.path)} for data in opened]
+        )
         return
-    emit_table(
-        ("data set", "split", "images", "classes", "digest", "path"),
-        [
-            (ref.name, ref.split, str(ref.images), str(ref.classes), ref.digest[:12], path or "built in")
-            for ref, path in rows
-        ],
-        right=(2, 3),
-    )
+    counts = ", ".join(f"{data.split} {len(data)}" for data in opened)
+    say(f"{name} {'fetched into' if fetched else 'is there already:'} {entry.path.absolute()}, images: {counts}")
 
 
 @app.command("add")

@@ -1,4 +1,4 @@
-"""Data sets by name: built-in ones and image folders that the user has declared."""
+"""Data sets by name: built-in ones, image folders that the user has declared, and public ones in the data folder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from harness.data.base import SPLITS, ArrayDataset, Dataset
+from harness.data.public import PUBLIC
 from harness.errors import DataError, InvalidArgument, UnknownName
 from harness.registry import Registry
 
 if TYPE_CHECKING:
     from harness.data.declared import Declaration
 
-__all__ = ["DATASETS", "SPLITS", "ArrayDataset", "Dataset", "Opener", "open_dataset"]
+__all__ = ["DATASETS", "PUBLIC", "SPLITS", "ArrayDataset", "Dataset", "Opener", "open_dataset"]
 
 Opener: TypeAlias = Callable[[str], Dataset]
 """Split name -> the split, opened."""
@@ -26,7 +27,7 @@ def open_dataset(name: str, split: str = "test", *, folders: Mapping[str, Path |
     """Open one split of a data set by name.
 
     Args:
-        name: a built-in data set (`DATASETS`) or a key of `folders`.
+        name: a built-in data set (`DATASETS`), a key of `folders`, or a public data set (`PUBLIC`).
         split: "train" or "test".
         folders: name -> image folder, or what the user declared (see `harness.data.declared`). Sets of corrupted files
             give their clean images here; `open_cell` opens the others.
@@ -47,7 +48,9 @@ def open_dataset(name: str, split: str = "test", *, folders: Mapping[str, Path |
             raise DataError(f"data set {name!r} is built in; give the folder {declared[name]} another name")
         return DATASETS.get(name)(split)
     if name not in declared:
-        raise UnknownName("data set", name, [*DATASETS, *declared])
+        if name in PUBLIC:
+            return PUBLIC.get(name).open(split)
+        raise UnknownName("data set", name, [*DATASETS, *PUBLIC, *declared])
     found = declared[name]
     if isinstance(found, Path):
         from harness.data.folder import open_folder

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from harness.data.base import Dataset
+from harness.data.base import Dataset, digest_in_chunks
 from harness.data.image_file import FORMATS, MAX_SIDE, SUFFIXES, read_bytes, show
 from harness.data.order import round_robin
-from harness.digest import canonical_json, digest_arrays
+from harness.digest import canonical_json
 from harness.errors import DataError, InvalidArgument
 
 if TYPE_CHECKING:
@@ -62,11 +62,7 @@ class ArrayFileDataset(Dataset):
         return np.array(rows, dtype=np.uint8)
 
     def _fingerprint(self) -> str:
-        sha = hashlib.sha256()
-        for start in range(0, len(self), 1000):
-            sha.update(self._read(start, min(start + 1000, len(self))).tobytes())
-        header = {"kind": "array-file@1", "classes": list(self.classes), "images": sha.hexdigest()}
-        return digest_arrays({"labels": self.labels}, header=header)
+        return digest_in_chunks(self, kind="array-file@1")
 
 
 def open_array_set(folder: Path, corruption: str, severity: int, *, classes: Sequence[str]) -> ArrayFileDataset:
@@ -133,14 +129,22 @@ class PictureFolder(Dataset):
         labels: n labels.
         files: n paths.
         side: of the images, pixels.
+        split: see `Dataset`.
     """
 
     source = SOURCE
 
     def __init__(
-        self, *, name: str, classes: tuple[str, ...], labels: Labels, files: tuple[Path, ...], side: int
+        self,
+        *,
+        name: str,
+        classes: tuple[str, ...],
+        labels: Labels,
+        files: tuple[Path, ...],
+        side: int,
+        split: str = "test",
     ) -> None:
-        super().__init__(name=name, split="test", classes=classes, labels=labels, image_size=(side, side))
+        super().__init__(name=name, split=split, classes=classes, labels=labels, image_size=(side, side))
         self._files = files
         self.present: tuple[int, ...] = tuple(sorted(set(labels.tolist())))
         """The labels that occur: predictions are to be compared among these outputs only."""

@@ -97,7 +97,7 @@ def test_reading_what_is_not_there(cli: Cli, filled: Path) -> None:
     refused(cli("leaderboard", "--offset", "-1"), "offset: got -1")
     refused(cli("show", "small_cnn.supervised.digits.s1"), f"did you mean '{MODEL}'?")
     refused(cli("compare", "-b", "digits@2", MODEL, "nobody.x.y"), "nobody.x.y")
-    refused(cli("run", "-b", "cifar10", "-m", MODEL), "unknown data set 'cifar10'")
+    refused(cli("run", "-b", "cifar10", "-m", MODEL), "data set 'cifar10'", "robustboard datasets download cifar10")
     assert dump(filled) == before
 
 
