@@ -144,6 +144,36 @@ class ModelsModel(BaseModel):
     models: list[ModelModel]
 
 
+class AttributionModel(BaseModel):
+    """Whose checked adversarial images count in a best-known figure."""
+
+    author: Annotated[str, Field(description="as given; text of a stranger, may be empty")]
+    source: Annotated[str, Field(description="an http or https address, or empty")]
+    added_at: str
+    sha256: Annotated[str, Field(description="of the file")]
+    broken: Annotated[int, Field(description="images of the figure that they break within the radius")]
+    first: Annotated[int, Field(description="those of them that nobody had broken before")]
+
+
+class BestKnownModel(BaseModel):
+    """The smallest robust accuracy that is known in one threat model, with Wilson's 95 % interval."""
+
+    dataset: str
+    norm: str
+    eps_text: str
+    eps: float
+    images: Annotated[int, Field(description="leading images that the store's attack covers")]
+    store_value: Annotated[float, Field(description="robust accuracy by that attack")]
+    attack: str
+    evaluation: Annotated[str, Field(description="digest of its evaluation")]
+    value: float
+    low: float
+    high: float
+    broken_by_others: Annotated[int, Field(description="images that only other attacks of the store broke")]
+    broken_by_examples: Annotated[int, Field(description="images that only checked adversarial images broke")]
+    attributions: list[AttributionModel]
+
+
 class ModelDetailModel(ModelModel):
     """Answer of /api/v1/models/{name}."""
 
@@ -151,6 +181,7 @@ class ModelDetailModel(ModelModel):
     scores: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     flags: Annotated[dict[str, str], Field(description="doubts about the model's numbers, each with its evidence")]
+    best_known: list[BestKnownModel]
 
 
 class GridValueModel(BaseModel):

@@ -198,6 +198,11 @@ def raw(value: object) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
+def web_address(text: str) -> bool:
+    """Whether a stranger's text may become a link: http or https, nothing that a browser would run."""
+    return text.startswith(("https://", "http://")) and text.isprintable() and not any(ch.isspace() for ch in text)
+
+
 def card_facts(card: Mapping[str, Any], prefix: str = "") -> tuple[Fact, ...]:
     """A card's entries in order, nested tables by dotted name; only https addresses become links."""
     facts: list[Fact] = []

@@ -57,6 +57,7 @@ def model(request: Request, source: Source, name: str, _params: NoParams) -> Res
         "scores": [dict(score) for score in detail.scores],
         "evaluations": [dict(evaluation) for evaluation in detail.evaluations],
         "flags": dict(detail.flags),
+        "best_known": [dict(figure) for figure in detail.best_known],
     }
     return respond_json(request, body, alternates({"text/html": pages.model_href(root(request), name)}))
 
@@ -82,5 +83,6 @@ def model_page(request: Request, source: Source, name: str, _params: NoParams) -
         grids_href=f"{json_href}/corruptions",
         robustness_href=f"{json_href}/robustness",
         raw=view.raw,
+        web_address=view.web_address,
     )
     return respond(request, body, "text/html", alternates({JSON: json_href}))

@@ -325,7 +325,7 @@ def _show_verdict(verdict: Verdict, request: Request, subject: Subject, command:
     plain = verdict.to_dict()
     if as_json:
         version = ATTACKS.get(request.attack).version
-        head = {"model": subject.source.name, "digest": subject.source.digest, "dataset": subject.data.name}
+        head: Json = {"model": subject.source.name, "digest": subject.source.digest, "dataset": subject.data.name}
         head |= {"data_digest": subject.data.digest, "attack": request.attack, "version": version}
         head |= {"norm": request.norm, "eps": eps, "seed": request.seed, "options": dict(request.options)}
         head |= {"precision": request.precision, "robustboard": __version__, "reproduce": command}

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.attacks.examples import as_float
 from harness.attacks.physical import predict
 from harness.errors import InvalidArgument, ModelError
 from harness.jobs.context import ModelSource
-from harness.jobs.kernel import Among, check_device, prepare, to_float
+from harness.jobs.kernel import Among, check_device, prepare
 
 if TYPE_CHECKING:
     from harness.data import Dataset
@@ -44,7 +45,7 @@ class Subject:
 
     def images(self, start: int, stop: int) -> torch.Tensor:
         """Images [start, stop) as the model takes them."""
-        return to_float(self.data.images(start, stop), self.device)
+        return torch.from_numpy(as_float(self.data.images(start, stop))).to(self.device)
 
     def right(self, images: NDArray[np.float32], indices: NDArray[np.int64], batch_size: int) -> NDArray[np.bool_]:
         """Which of m float32 NCHW images, at these positions of the data set, are classified right.
@@ -80,7 +81,7 @@ def open_subject(source: ModelSource, data: Dataset, device: str = "cpu") -> Sub
     where = check_device(device)
     first = data.images(0, min(64, len(data)))
     loaded = prepare(source, first, where)
-    found = predict(loaded.model, to_float(first[:16], where)).shape[1]
+    found = predict(loaded.model, torch.from_numpy(as_float(first[:16])).to(where)).shape[1]
     if found != classes:
         raise ModelError(f"model {source.name!r}: returned {found} logits an image, expected {classes}")
     model: Classifier = loaded.model

@@ -138,7 +138,7 @@ def test_models_list_and_detail(client: Client) -> None:
         path = quote(summary["name"], safe="")
         detail = client.get(f"/api/v1/models/{path}").json()
         assert {key: detail[key] for key in summary} == summary
-        assert set(detail) - set(summary) == {"card", "scores", "evaluations", "flags"}
+        assert set(detail) - set(summary) == {"card", "scores", "evaluations", "flags", "best_known"}
 
 
 def test_benchmarks_name_their_columns(client: Client) -> None:
