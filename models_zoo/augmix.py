@@ -61,7 +61,8 @@ def mix_augmentations(images: ImagesU8, words: rng.U32, *, severity: float = 3.0
     factors = (share[:, None] * weights / 255).astype(np.float32)
     mixed = np.einsum("nc,nchwk->nhwk", factors, augmented.reshape(len(images), WIDTH, *images.shape[1:]))
     mixed += ((1 - share) / 255).astype(np.float32)[:, None, None, None] * images
-    return np.clip(mixed, 0, 1, dtype=np.float32)
+    clipped: NDArray[np.float32] = np.clip(mixed, 0, 1, dtype=np.float32)
+    return clipped
 
 
 def run_chains(images: ImagesU8, words: rng.U32, *, severity: float) -> ImagesU8:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import torch
 
-from harness.errors import InvalidArgument
+from harness.errors import InvalidArgument, MissingDependency
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -19,7 +19,8 @@ def check_device(name: str) -> torch.device:
     """The device called `name`.
 
     Raises:
-        InvalidArgument: not a device, or none that this machine has.
+        InvalidArgument: not a device.
+        MissingDependency: this machine has none of the kind.
     """
     try:
         device = torch.device(name)
@@ -28,7 +29,7 @@ def check_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InvalidArgument("device", name, "cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InvalidArgument("device", name, f"one of the {torch.cuda.device_count()} CUDA devices here, or cpu")
+        raise MissingDependency(f"device {name}: torch finds {torch.cuda.device_count()} CUDA devices; try cpu")
     return device
 
 

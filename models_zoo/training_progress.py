@@ -61,17 +61,23 @@ class LineWatch:
         self._stream = stream
         self._clock = clock
         self._last = clock()
+        self._restored = 0
 
     def step(self, step: Step) -> None:
-        """Say where the epoch stands, if nothing was said for a minute."""
+        """Say where the epoch stands, if nothing was said for a minute, and once where an interrupted run goes on."""
+        if self._restored:
+            self._line(f"going on after epoch {self._restored} of {step.epochs}")
+            self._restored = 0
         if self._clock() - self._last >= LINE_SECONDS and step.step < step.steps:
             self._line(
                 f"epoch {step.epoch}/{step.epochs}: step {step.step} of {step.steps}, {duration(step.eta_seconds)} left"
             )
 
     def epoch(self, progress: Progress) -> None:
-        """Say how an epoch ended. Of the epochs before an interruption nothing is said."""
-        if not progress.restored:
+        """Say how an epoch ended. The epochs before an interruption are only counted."""
+        if progress.restored:
+            self._restored = progress.epoch
+        else:
             extras = "".join(f", {name} {value:.4f}" for name, value in progress.extras)
             self._line(
                 f"epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.4f}{extras}, validation objective "

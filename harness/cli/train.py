@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -11,11 +13,15 @@ from harness.cli.options import DbOption
 from harness.cli.output import console, emit, say
 
 if TYPE_CHECKING:
-    from models_zoo.train import Progress, TrainingData, TrainResult
+    from models_zoo.cards import ModelCard
+    from models_zoo.train import Progress, Step, TrainingData, TrainResult
+    from models_zoo.training_log import TrainingLog
 
 
 def train(
-    recipe: Annotated[str | None, typer.Argument(help="Recipe: supervised, selectivity or adversarial.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="Recipe: supervised, selectivity, adversarial, trades or augmix.")
+    ] = None,
     card: Annotated[str | None, typer.Option("--card", help="Train this bundled model again from its card.")] = None,
     arch: Annotated[str, typer.Option("--arch", help="Architecture.")] = "small_cnn",
     dataset: Annotated[str, typer.Option("--dataset", help="Data set to train on.")] = "digits",
@@ -27,84 +33,229 @@ def train(
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
     name: Annotated[str | None, typer.Option("--name", help="Name of the model [made from the above].")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write NAME.toml and NAME.safetensors here.")] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", help="Folder of interrupted runs [STORE.training, beside the store].")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over instead of going on with an interrupted run.")
+    ] = False,
+    log: Annotated[Path | None, typer.Option("--log", help="Write FOLDER/NAME/history.csv.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="With --log: event files, too.")] = False,
     register: Annotated[bool, typer.Option(help="Register the model in the store.")] = True,
     replace: Annotated[bool, typer.Option("--replace", help="Add a revision if the name has other weights.")] = False,
     db: DbOption = None,
 ) -> None:
     """Train a model from a recipe, or make a bundled one again from its card, and register it.
 
+    The run is kept after each epoch: interrupted, the same command goes on and ends with the same weights.
+
     Examples:
         robustboard train selectivity --set alpha=-1 --seed 1
 
         robustboard train adversarial --arch resnet20 --set eps=8/255 --out trained/
 
-        robustboard train --card small_cnn.supervised.digits.s0 --no-register
+        robustboard train --card small_cnn.supervised.digits.s0
     """
     from harness.errors import RequestError
-    from models_zoo.recipes.base import parse_assignments
-    from models_zoo.registry import bundled_cards, get_card
-    from models_zoo.train import retrain
-    from models_zoo.train import train as fit
 
     if (recipe is None) == (card is None):
         raise RequestError("train: give either a recipe or --card NAME")
+    if tensorboard and log is None:
+        raise RequestError("tensorboard: needs --log FOLDER to write to")
+    work = _Work(
+        db=db, state=state if state is not None else _state_folder(db), fresh=fresh, log=log, events=tensorboard
+    )
     if card is not None:
-        made = get_card(card)
-        data = _training_data(made.dataset, db)
-        with _Watch() as watch:
-            result = retrain(made, dataset=data, progress=watch)
-        same = result.card.weights_digest == made.weights_digest
-        say("same weights as the card's" if same else "other weights than the card's (another machine or packages?)")
+        result = _again(card, work)
     else:
-        data = _training_data(dataset, db)
-        with _Watch() as watch:
-            result = fit(
-                str(recipe),
-                dataset=data,
-                architecture=arch,
-                settings=parse_assignments(settings or []),
-                seed=seed,
-                threads=threads,
-                device=device,
-                name=name,
-                progress=watch,
-            )
-    _say_result(result)
-    if out is not None:
-        _write(result, out)
-    if register and result.card.name in bundled_cards():
-        say(f"not registered: {result.card.name} is the name of a bundled model; --name gives another")
-    elif register:
-        _register(result, db, replace=replace)
+        plan = _plan(str(recipe), _training_data(dataset, db), arch, settings or [], seed=seed, name=name)
+        if register and not replace:
+            _refuse_taken(plan.card, db, seed=seed, threads=threads)
+        result = _anew(plan, work, seed=seed, threads=threads, device=device)
+    _finish(result, db, out=out, register=register and card is None, replace=replace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """Where a run leaves what."""
+
+    db: str | None
+    state: Path
+    fresh: bool
+    log: Path | None
+    events: bool
+
+    def watch(self, name: str) -> _Watch:
+        """Eyes on the run of a model, and its log."""
+        from models_zoo.training_log import TrainingLog
+
+        return _Watch(None if self.log is None else TrainingLog(self.log, name, tensorboard=self.events))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A card without weights, and the images to find them with."""
+
+    card: ModelCard
+    data: TrainingData
+
+
+def _plan(recipe: str, data: TrainingData, arch: str, settings: list[str], *, seed: int, name: str | None) -> _Plan:
+    from models_zoo.recipes.base import parse_assignments
+    from models_zoo.train import planned_card
+
+    chosen = parse_assignments(settings)
+    card = planned_card(recipe, dataset=data, architecture=arch, settings=chosen, seed=seed, name=name)
+    return _Plan(card, data)
+
+
+def _anew(plan: _Plan, work: _Work, *, seed: int, threads: int, device: str) -> TrainResult:
+    from models_zoo.train import train as fit
+
+    with work.watch(plan.card.name) as watch:
+        return fit(
+            plan.card.recipe,
+            dataset=plan.data,
+            architecture=plan.card.architecture,
+            settings=plan.card.hyper_parameters,
+            seed=seed,
+            threads=threads,
+            device=device,
+            name=plan.card.name,
+            progress=watch.epoch,
+            on_step=watch.step,
+            state_folder=work.state,
+            fresh=work.fresh,
+        )
+
+
+def _again(name: str, work: _Work) -> TrainResult:
+    """Make a bundled model again and compare."""
+    from models_zoo.registry import get_card
+    from models_zoo.train import retrain
+
+    card = get_card(name)
+    with work.watch(name) as watch:
+        result = retrain(
+            card,
+            dataset=_training_data(card.dataset, work.db),
+            progress=watch.epoch,
+            on_step=watch.step,
+            state_folder=work.state,
+            fresh=work.fresh,
+        )
+    same = result.card.weights_digest == card.weights_digest
+    say("same weights as the card's" if same else "other weights than the card's (another machine or packages?)")
+    return result
 
 
 class _Watch:
-    """An epoch a step, with the time that is left."""
+    """A bar with the time that is left in a terminal, a plain line now and then elsewhere; and the log, if any.
 
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+    Args:
+        log: told of each epoch.
+    """
 
-        self._bar = Bar(
-            MofNCompleteColumn(),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=console(stderr=True),
-            transient=True,
-        )
-        self._task = self._bar.add_task("first epoch", total=None)
+    def __init__(self, log: TrainingLog | None) -> None:
+        from models_zoo.training_progress import LineWatch
+
+        self._log = log
+        out = console(stderr=True)
+        self._bar = None
+        self._lines = LineWatch(sys.stderr)
+        if out.is_terminal:
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.fields[place]}", markup=False),
+                BarColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}", markup=False),
+                console=out,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None, place="first step")
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
+        if self._log is not None:
+            self._log.close()
 
-    def __call__(self, progress: Progress) -> None:
+    def step(self, step: Step) -> None:
+        """Move the bar, or say a line."""
+        if self._bar is None:
+            self._lines.step(step)
+            return
+        done = (step.epoch - 1) * step.steps + step.step
+        self._bar.update(
+            self._task, total=step.epochs * step.steps, completed=done, place=f"epoch {step.epoch}/{step.epochs}"
+        )
+
+    def epoch(self, progress: Progress) -> None:
+        """Show how the epoch ended, and log it."""
+        if self._log is not None:
+            self._log(progress)
+        if self._bar is None:
+            self._lines.epoch(progress)
+            return
         text = f"loss {progress.loss:.4f}, validation accuracy {progress.accuracy:.4f}"
-        self._bar.update(self._task, total=progress.epochs, completed=progress.epoch, description=text)
+        self._bar.update(self._task, description=text)
+
+
+def _state_folder(db: str | None) -> Path:
+    """Beside the store, as the weights of added models are."""
+    from harness.settings import DB
+    from harness.storage.engine import parse_url, sqlite_path
+
+    path = sqlite_path(parse_url(db if db is not None else DB.value()))
+    return path.with_suffix(".training") if path is not None else Path("results.training")
+
+
+def _refuse_taken(plan: ModelCard, db: str | None, *, seed: int, threads: int) -> None:
+    """Refuse a name that other weights have, before hours go into new ones.
+
+    The same recipe, settings, data set and seed pass: they give the weights that are there.
+
+    Raises:
+        RequestError: a bundled model's name, or that of a model in the store that was made in another way.
+    """
+    from harness.errors import RequestError, StoreMissing
+    from harness.storage import open_store
+    from models_zoo.registry import bundled_cards
+
+    if plan.name in bundled_cards():
+        raise RequestError(
+            f"name: {plan.name} is a bundled model; choose another --name or --seed, --no-register to train it all the "
+            f"same, or --card {plan.name} to make it again"
+        )
+    try:
+        store = open_store(db, read_only=True)
+    except StoreMissing:
+        return
+    try:
+        known = store.find_model(plan.name)
+    finally:
+        store.close()
+    if known is not None and not _made_alike(known.card, plan.to_dict(), seed=seed, threads=threads):
+        raise RequestError(
+            f"name: {plan.name} is registered with other weights (digest {known.digest[:12]}...); choose another "
+            "--name, add a revision with --replace, or --no-register"
+        )
+
+
+def _made_alike(known: dict[str, object], plan: dict[str, object], *, seed: int, threads: int) -> bool:
+    """Whether a stored card tells of the very run that is planned."""
+    keys = ("recipe", "architecture", "architecture_version", "dataset", "classes", "input_size", "mean", "std")
+    training = known.get("training")
+    same = isinstance(training, dict) and (training.get("seed"), training.get("threads")) == (seed, threads)
+    return same and all(known.get(key) == plan[key] for key in (*keys, "hyper_parameters"))
 
 
 def _training_data(name: str, db: str | None) -> TrainingData:
@@ -128,20 +279,21 @@ def _training_data(name: str, db: str | None) -> TrainingData:
     )
 
 
-def _say_result(result: TrainResult) -> None:
+def _finish(result: TrainResult, db: str | None, *, out: Path | None, register: bool, replace: bool) -> None:
+    """Say what came out, write and register it, and only then forget the kept run."""
+    from models_zoo.train_command import write_result
+
     training = result.card.training
     if training is not None and training.clean_accuracy is not None:
         say(f"epoch {training.best_epoch} of {training.epochs}, test accuracy {training.clean_accuracy:.4f}")
     emit(f"{result.card.name} {result.card.weights_digest}")
-
-
-def _write(result: TrainResult, folder: Path) -> None:
-    from models_zoo.checkpoints import save_state_dict
-
-    folder.mkdir(parents=True, exist_ok=True)
-    save_state_dict(result.state_dict, folder / f"{result.card.name}.safetensors")
-    (folder / f"{result.card.name}.toml").write_text(result.card.to_toml(), encoding="utf-8")
-    say(f"written to {folder}")
+    if out is not None:
+        write_result(result, out)
+        say(f"written to {out}")
+    if register:
+        _register(result, db, replace=replace)
+    if result.state is not None:
+        result.state.discard()
 
 
 def _register(result: TrainResult, db: str | None, *, replace: bool) -> None:

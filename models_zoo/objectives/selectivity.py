@@ -60,7 +60,7 @@ def batch_selectivity(features: Mapping[str, torch.Tensor], labels: torch.Tensor
         means, present = class_means(torch.cat(responses, dim=1), labels, classes)
         # Layer by layer from here, although one call could take them all: torch sums narrow and wide tables in another
         # order, and the weights of recorded cards hang on the last bit.
-        layers = means[present].split([response.shape[1] for response in responses], dim=1)
+        layers = torch.split(means[present], [response.shape[1] for response in responses], dim=1)
         return torch.stack([selectivity_from_means(layer).mean() for layer in layers]).mean()
 
 
@@ -86,4 +86,5 @@ class _SpatialMean(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         spatial = ctx.shape[2:]
         share = (gradient / spatial.numel()).to(ctx.dtype)
-        return share.reshape(*gradient.shape, *(1 for _ in spatial)).expand(ctx.shape)
+        expanded: torch.Tensor = share.reshape(*gradient.shape, *(1 for _ in spatial)).expand(ctx.shape)
+        return expanded

@@ -26,8 +26,7 @@ def objective(model: ZooModel, batch: Batch, settings: Settings) -> tuple[torch.
         )
         for view in range(VIEWS)
     ]
-    like = {"device": batch.images.device, "dtype": batch.images.dtype}
-    views = [batch.images, *(torch.from_numpy(mix).permute(0, 3, 1, 2).to(**like) for mix in mixes)]
+    views = [batch.images, *(torch.from_numpy(mix).permute(0, 3, 1, 2).to(batch.images.device) for mix in mixes)]
     logits = model(torch.cat(views)).float().chunk(1 + VIEWS)
     consistency = jensen_shannon([each.softmax(1) for each in logits])
     batch.notes["consistency"] = consistency.detach()

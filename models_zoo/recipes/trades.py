@@ -41,7 +41,8 @@ def objective(model: ZooModel, batch: Batch, settings: Settings) -> tuple[torch.
 
 def gaussian(uniform: torch.Tensor) -> torch.Tensor:
     """Standard normal numbers of uniform ones in [0, 1) by their quantiles, at most some 5.4 in size."""
-    return torch.special.ndtri(uniform.clamp(2.0**-25, 1 - 2.0**-24))
+    normal: torch.Tensor = torch.special.ndtri(uniform.clamp(2.0**-25, 1 - 2.0**-24))
+    return normal
 
 
 def variant(settings: Settings) -> str:

@@ -10,38 +10,28 @@ import pytest
 import torch
 
 from harness.errors import InvalidArgument, ModelError, UnknownName
+from harness.spec import Scalar
 from models_zoo.architectures import ARCHITECTURES
 from models_zoo.augmentation import epoch_order, flip_at_random, shift_at_random, split_validation
 from models_zoo.checkpoints import fit, weights_digest
 from models_zoo.model import ZooModel
+from models_zoo.recipes import RECIPES
 from models_zoo.train import Progress, TrainingData, accuracy, learning_rate_at, retrain, to_tensor, train
+from tests.models_zoo.tiny import quarters
 
-TINY = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05}
+TINY: dict[str, Scalar] = {"epochs": 2, "batch_size": 32, "learning_rate": 0.05}
 
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
     """160 images of 12 x 12, four classes told apart by the brightest quarter."""
-    generator = np.random.default_rng(0)
-    labels = np.arange(160, dtype=np.int64) % 4
-    images = generator.integers(0, 120, (160, 12, 12, 3), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        row, column = divmod(int(label), 2)
-        image[6 * row : 6 * row + 6, 6 * column : 6 * column + 6] += 100
-    return TrainingData(
-        name="quarters",
-        images=images,
-        labels=labels,
-        class_names=("a", "b", "c", "d"),
-        test_images=images[:40],
-        test_labels=labels[:40],
-    )
+    return quarters()
 
 
-@pytest.mark.parametrize("recipe", ["supervised", "selectivity", "adversarial"])
+@pytest.mark.parametrize("recipe", RECIPES.names())
 def test_same_seed_same_weights(data: TrainingData, recipe: str) -> None:
     """A card alone makes the same weights again, whatever torch's global state; another seed makes others."""
-    settings = TINY | ({"steps": 2} if recipe == "adversarial" else {})
+    settings = TINY | ({"steps": 2} if recipe in ("adversarial", "trades") else {})
     torch.manual_seed(1)
     first = train(recipe, dataset=data, architecture="small_cnn", settings=settings, seed=5)
     torch.manual_seed(2)
@@ -57,7 +47,9 @@ def test_same_seed_same_weights(data: TrainingData, recipe: str) -> None:
 @pytest.mark.parametrize("recipe", ["supervised", "selectivity", "adversarial"])
 def test_mixed_precision(data: TrainingData, recipe: str) -> None:
     """Mixed precision learns the task, is as repeatable as float32, and keeps float32 weights in the usual layout."""
-    settings = TINY | {"epochs": 6, "precision": "bf16"} | ({"steps": 1} if recipe == "adversarial" else {})
+    settings = TINY | {"epochs": 6, "precision": "bf16"}
+    if recipe == "adversarial":
+        settings["steps"] = 1
     first = train(recipe, dataset=data, architecture="small_cnn", settings=settings, seed=5)
     again = retrain(first.card, dataset=data)
     assert again.card == first.card

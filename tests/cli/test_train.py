@@ -1,0 +1,127 @@
+"""`robustboard train`: names are settled before training, runs go on, logs are written, lines stand in for a bar."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from harness.storage import open_store
+from models_zoo.train import Progress
+from tests.cli.plugin import Answer, Cli
+
+QUICK = ("--set", "epochs=2", "--set", "batch_size=512", "--set", "shift=0")
+BUNDLED = "small_cnn.supervised.digits.s0"
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training is an error: what is refused must be refused before."""
+
+    def fit(*_: object, **__: object) -> None:
+        raise AssertionError("the loop was entered")
+
+    monkeypatch.setattr("models_zoo.training_run.TrainingRun.fit", fit)
+
+
+def refused(answer: Answer, *parts: str) -> None:
+    """Exit code 2 and one line with all parts."""
+    assert answer.code == 2, answer
+    assert answer.out == ""
+    (line,) = answer.err.splitlines()
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_bundled_name_is_refused_before_training(cli: Cli, tmp_path: Path) -> None:
+    """The name of a bundled model cannot be registered; nothing is written."""
+    refused(cli("train", "supervised"), f"name: {BUNDLED} is a bundled model", "--no-register", "--card")
+    refused(cli("train", "augmix", "--name", BUNDLED), "is a bundled model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_from_start_to_store(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained, logged, registered, the state gone; again is a no-op, other settings are refused before training."""
+    command = ("train", "selectivity", "--seed", "9", "--log", "logs", *QUICK)
+    first = cli(*command)
+    assert first.code == 0, first.err
+    name = "small_cnn.selectivity-am1.digits.s9"
+    assert first.out.split()[0] == name
+    lines = first.err.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch ") and "left" in line] == [
+        "epoch 1/2",
+        "epoch 2/2",
+    ]
+    assert f"registered {name}, revision 1" in lines
+    assert not (tmp_path / "results.training").exists()
+    with (tmp_path / "logs" / name / "history.csv").open(encoding="utf-8") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    again = cli(*command)
+    assert (again.code, again.out) == (0, first.out)
+
+    def fit(*_: object, **__: object) -> None:
+        raise AssertionError("the loop was entered")
+
+    monkeypatch.setattr("models_zoo.training_run.TrainingRun.fit", fit)
+    other = ("train", "selectivity", "--seed", "9", "--set", "epochs=3")
+    refused(cli(*other), f"name: {name} is registered with other weights", "--replace", "--name")
+    refused(cli(*other[:4], "--threads", "2", *QUICK), "is registered with other weights")
+    for allowed in (("--replace",), ("--no-register",), ("--name", "small_cnn.mine.digits")):
+        with pytest.raises(AssertionError, match="the loop was entered"):
+            cli(*other, *allowed)
+
+
+def test_an_interrupted_run_goes_on(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after an epoch, the state stands beside the store; the same command ends with the same weights."""
+    command = ("train", "supervised", "--no-register", *QUICK)
+    whole = cli(*command)
+    with monkeypatch.context() as patch:
+
+        def stop(_self: object, progress: Progress) -> None:
+            if progress.epoch == 1:
+                raise KeyboardInterrupt
+
+        patch.setattr("harness.cli.train._Watch.epoch", stop)
+        assert cli(*command).code == 130
+    assert [path.name.rpartition(".s0")[0] for path in (tmp_path / "results.training").iterdir()] == [BUNDLED[:-3]]
+    refused(cli(*command, "--set", "momentum=0.5"), "state: ", "settings.momentum 0.9 instead of 0.5", "--fresh")
+    resumed = cli(*command)
+    assert (resumed.code, resumed.out) == (0, whole.out)
+    assert "going on after epoch 1 of 2" in resumed.err
+    assert not (tmp_path / "results.training").exists()
+
+
+def test_the_state_folder_can_be_chosen(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--state names the folder, and --fresh forgets what is in it."""
+    command = ("train", "supervised", "--no-register", "--state", "kept", *QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.cli.train._finish", lambda *_, **__: None)
+        assert cli(*command).code == 0
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    answer = cli(*command, "--fresh")
+    assert answer.code == 0
+    assert "epoch 1/2" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_requests(cli: Cli, tmp_path: Path) -> None:
+    """Event files without a folder for them, and a device that is none."""
+    refused(cli("train", "supervised", "--seed", "1", "--tensorboard"), "tensorboard: needs --log")
+    refused(cli("train", "supervised", "--seed", "1", "--device", "gpu"), "device: got 'gpu', expected cpu, cuda")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_was_added_is_in_the_way(cli: Cli) -> None:
+    """A card without a training record is another model's, whatever else agrees."""
+    assert cli("train", "supervised", "--seed", "5", *QUICK).code == 0
+    store = open_store("results.db")
+    try:
+        stored = store.find_model("small_cnn.supervised.digits.s5")
+        assert stored is not None
+        card = {key: value for key, value in stored.card.items() if key != "training"}
+        store.put_model(card, stored.digest, blob=None)
+    finally:
+        store.close()
+    refused(cli("train", "supervised", "--seed", "5", *QUICK), "is registered with other weights")
