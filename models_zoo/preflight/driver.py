@@ -33,7 +33,7 @@ from models_zoo.preflight.sample import Sample
 IMAGES = 200
 FEWEST = 20
 MOST = 100_000
-SECONDS = 15.0
+SECONDS = 8.0
 """For each of the two parts that depend on the number of images: trying normalisations, and all images once."""
 FAST = 200.0
 """Images a second from which batches of 64 are timed; slower models are timed in batches of 16."""
@@ -233,8 +233,9 @@ def accuracy(right: int, n: int, claim: float | None) -> Finding:
 
 def suggested_name(architecture: str, dataset: str) -> str:
     """A name that the grammar of names allows: `ARCHITECTURE.added.DATASET`."""
-    first, last = (re.sub(r"[^A-Za-z0-9_]+", "_", text).strip("_") or "x" for text in (architecture, dataset))
-    return f"{first[:40]}.added.{last[:40]}"
+    first = re.sub(r"\W+", "_", architecture[:40], flags=re.ASCII)
+    last = "-".join(re.findall(r"\w+", dataset[:40], flags=re.ASCII))
+    return f"{first or 'x'}.added.{last or 'x'}"
 
 
 def _add_command(wanted: Wanted, candidate: Candidate) -> tuple[str, ...]:

@@ -91,6 +91,23 @@ def test_torchvision_names_of_resnet18_load(tmp_path: Path) -> None:
         torch.testing.assert_close(adopt("resnet18", intake)(images), theirs.eval()(images), atol=1e-5, rtol=1e-5)
 
 
+def test_torchvision_files_load_into_the_package_s_network(tmp_path: Path) -> None:
+    """The adapter takes torchvision's own names as they are, from a parallel module, too."""
+    from torchvision.models import resnet18
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        theirs = resnet18(num_classes=7)
+    torch.save({"state_dict": parallel(theirs.state_dict()), "best_acc1": 1.0}, tmp_path / "a.pth.tar.pth")
+    intake = take_in("torchvision:resnet18", tmp_path / "a.pth.tar.pth", input_size=(64, 64), classes=7)
+    assert intake.reasons == ()
+    assert intake.checkpoint.renamed == ()
+    model = adopt("torchvision:resnet18", intake, name="torchvision_resnet18.added.x")
+    images = torch.rand(16, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), theirs.eval()(images), atol=1e-5, rtol=1e-5)
+
+
 def test_torchvision_resnet18_for_large_images_is_refused(tmp_path: Path) -> None:
     """Its stem has another shape: the names are mapped, and the one tensor is named."""
     from torchvision.models import resnet18

@@ -339,8 +339,8 @@ def test_outputs_in_another_order(check: Check, tmp_path: Path) -> None:
 
 
 def test_slow_networks_get_fewer_images(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 8 images a second the checks take 120 images and the trials 40; a number that was asked for is kept."""
-    monkeypatch.setattr(timing, "forward_rate", lambda *_: 8.0)
+    """At 15 images a second the checks take 120 images and the trials 40; a number that was asked for is kept."""
+    monkeypatch.setattr(timing, "forward_rate", lambda *_: 15.0)
     report = check(images=None)
     assert found(report, "accuracy").facts["images"] == 120
     assert {item["images"] for item in found(report, "input").facts["tried"]} == {40}
@@ -381,6 +381,7 @@ def test_suggested_names_are_allowed() -> None:
     from models_zoo.cards import check_name
 
     assert suggested_name("resnet20", "digits") == "resnet20.added.digits"
+    assert suggested_name("torchvision:resnet18", "cifar10-jpeg") == "torchvision_resnet18.added.cifar10-jpeg"
     for pair in (("torchvision:resnet18", "my photos!"), ("timm:vit_b.x", "a.b"), ("x" * 90, "y" * 90), ("::", "-")):
         assert check_name(suggested_name(*pair))
     assert CARD.name == SUPERVISED
