@@ -17,7 +17,9 @@ from harness.cli.output import emit, emit_json, emit_table, say
 
 if TYPE_CHECKING:
     from harness.data import Dataset
+    from harness.storage.records import StoredModel
     from harness.types import Json
+    from models_zoo.model import ZooModel
     from models_zoo.preflight import Finding, Report
 
 app = typer.Typer(help="The registry of models: bundled ones and those you add.", no_args_is_help=True)
@@ -113,10 +115,8 @@ def add_model(
     from harness.cli.run import existing
     from harness.data import open_dataset
     from harness.errors import RequestError
-    from harness.storage import open_store
     from models_zoo.adopt import adopt, take_in
     from models_zoo.architectures import ARCHITECTURES
-    from models_zoo.checkpoints import save_state_dict
     from models_zoo.registry import bundled_cards
 
     ARCHITECTURES.get(arch)
@@ -138,11 +138,47 @@ def add_model(
             citation=citation,
             description=description,
         )
+    stored = _put(model, db, replace=replace)
+    say(f"weights: {intake.checkpoint.describe()}")
+    _say_added(stored, model)
+
+
+@app.command("fetch")
+def fetch_model(
+    name: Annotated[
+        str, typer.Argument(help="torchvision:NETWORK or timm:NETWORK, with .WEIGHTS for others than the default ones.")
+    ],
+    replace: Annotated[bool, typer.Option("--replace", help="Add a revision if the name has other weights.")] = False,
+    db: DbOption = None,
+) -> None:
+    """Add a network of torchvision or timm with the weights that the package offers, downloaded into its cache.
+
+    Examples:
+        robustboard models fetch torchvision:resnet50
+
+        robustboard models fetch timm:resnet50.a1_in1k
+    """
+    from harness.errors import InvalidArgument
+    from models_zoo.pretrained import load_pretrained
+
+    if ":" not in name:
+        raise InvalidArgument("name", name, "torchvision:NETWORK or timm:NETWORK")
+    model = load_pretrained(name)
+    _say_added(_put(model, db, replace=replace), model)
+
+
+def _put(model: ZooModel, db: str | None, *, replace: bool) -> StoredModel:
+    """Store a model's card and weights."""
+    from harness.storage import open_store
+    from models_zoo.checkpoints import save_state_dict
+
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(open_store(db)) as store:
         blob = Path(folder) / "weights.safetensors"
         save_state_dict(model.network.state_dict(), blob)
-        stored = store.put_model(model.card.to_dict(), model.card.digest, blob=blob, replace=replace)
-    say(f"weights: {intake.checkpoint.describe()}")
+        return store.put_model(model.card.to_dict(), model.card.digest, blob=blob, replace=replace)
+
+
+def _say_added(stored: StoredModel, model: ZooModel) -> None:
     say(f"added {stored.name} (revision {stored.revision}, {model.card.parameters:,} parameters)")
     emit(f"digest {stored.digest}")
 
@@ -213,7 +249,7 @@ def list_architectures() -> None:
     """
     from models_zoo.architectures import ARCHITECTURES
 
-    for name in ARCHITECTURES.names():
+    for name in (*ARCHITECTURES.names(), *(f"{package}:NAME" for package in ARCHITECTURES.packages)):
         emit(name)
 
 
