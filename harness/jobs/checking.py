@@ -23,7 +23,7 @@ class Rows:
 
 
 def run_checks(
-    model: Classifier, spec: ChecksSpec, images: torch.Tensor, labels: torch.Tensor, *, fixed_batch: int | None
+    model: Classifier, spec: ChecksSpec, images: torch.Tensor, labels: torch.Tensor, fixed_batch: int | None
 ) -> tuple[dict[str, str], Rows]:
     """Flags with their evidence, none for a sound model, and the rows that it took.
 

@@ -111,9 +111,8 @@ class Kernel:
                 yield from self._attack(task, pool, images, data, shared)
             return
         for piece in task.pieces:
-            run = self._checked if isinstance(piece.spec.perturbation, ChecksSpec) else self._piece
             try:
-                outcome = run(piece, images[piece.start - task.start : piece.stop - task.start], data, shared)
+                outcome = self._piece(piece, images[piece.start - task.start : piece.stop - task.start], data, shared)
             except Exception as error:  # noqa: BLE001 - as above
                 outcome = failure(piece, error)
             yield outcome
@@ -138,15 +137,19 @@ class Kernel:
         return images
 
     def _piece(self, piece: Piece, images: ImagesU8, data: Dataset, shared: float) -> BlockOutcome | Failure:
-        started = time.perf_counter()
-        loaded = self._model(piece.spec.model.digest, images)
+        started, spec = time.perf_counter(), piece.spec.perturbation
+        loaded = self._subject(piece, images)
         labels = data.labels[piece.start : piece.stop]
-        measures: tuple[MeasureValue, ...] = ()
+        correct, measures, flags = np.zeros(0, dtype=np.bool_), tuple[MeasureValue, ...](), dict[str, str]()
         forwards, backwards = len(images), 0
-        if isinstance(piece.spec.perturbation, MeasureSpec):
-            correct = np.zeros(0, dtype=np.bool_)
+        if isinstance(spec, MeasureSpec):
             convert = functools.partial(to_float, device=self._device)
-            measures, (forwards, backwards) = run_measure(loaded.model, piece.spec.perturbation, data, convert)
+            measures, (forwards, backwards) = run_measure(loaded.model, spec, data, convert)
+        elif isinstance(spec, ChecksSpec):
+            model, labels = present(loaded.model, data, labels)
+            truth = torch.from_numpy(np.array(labels)).to(self._device)
+            flags, rows = run_checks(model, spec, to_float(images, self._device), truth, loaded.fixed_batch)
+            forwards, backwards = rows.forward, rows.backward
         else:
             correct = self._correct(loaded, images, labels, data)
         cost = Cost(
@@ -164,37 +167,6 @@ class Kernel:
             correct=correct,
             cost=cost,
             measures=measures,
-            flags=loaded.flags,
-        )
-
-    def _checked(self, piece: Piece, images: ImagesU8, data: Dataset, shared: float) -> BlockOutcome | Failure:
-        """Flags, no verdicts; also for a model that cannot be probed, since the checks say what is wrong with it."""
-        started, spec = time.perf_counter(), piece.spec.perturbation
-        if not isinstance(spec, ChecksSpec):
-            raise TypeError(f"{spec.label} are no checks")
-        try:
-            loaded = self._model(piece.spec.model.digest, images)
-        except ModelError:
-            loaded = Loaded(
-                model=on_device(self.context.models[piece.spec.model.digest], self._device), fixed_batch=None, flags={}
-            )
-        model, labels = present(loaded.model, data, data.labels[piece.start : piece.stop])
-        pixels, truth = to_float(images, self._device), torch.from_numpy(np.array(labels)).to(self._device)
-        flags, rows = run_checks(model, spec, pixels, truth, fixed_batch=loaded.fixed_batch)
-        cost = Cost(
-            seconds=shared + time.perf_counter() - started,
-            forwards=rows.forward,
-            backwards=rows.backward,
-            device=device_name(self._device),
-            batch_size=loaded.fixed_batch or self.context.settings.batch_size,
-        )
-        return BlockOutcome(
-            evaluation=piece.spec.digest,
-            block=piece.block,
-            start=piece.start,
-            stop=piece.stop,
-            correct=np.zeros(0, dtype=np.bool_),
-            cost=cost,
             flags={**loaded.flags, **flags},
         )
 
@@ -292,6 +264,16 @@ class Kernel:
             self._data.popitem(last=False)
         return self._data[digest]
 
+    def _subject(self, piece: Piece, images: ImagesU8) -> Loaded:
+        """The piece's model; for checks also one that cannot be probed, since they say what is wrong with it."""
+        digest = piece.spec.model.digest
+        try:
+            return self._model(digest, images)
+        except ModelError:
+            if not isinstance(piece.spec.perturbation, ChecksSpec):
+                raise
+            return Loaded(model=on_device(self.context.models[digest], self._device), fixed_batch=None, flags={})
+
     def _model(self, digest: str, images: ImagesU8) -> Loaded:
         if digest in self._models:
             self._models.move_to_end(digest)
@@ -321,6 +303,9 @@ def prepare(source: ModelSource, images: ImagesU8, device: torch.device) -> Load
     """Load a model and probe, on the first 64 of `images`, whether its outcomes depend on the batch."""
     model = on_device(source, device)
     result = probe(model, to_float(images[:PROBED], device))
+    if result.classes != source.card["classes"]:
+        expected = f"expected {source.card['classes']}, as its card says"
+        raise ModelError(f"model {source.name!r}: returned {result.classes} logits an image, {expected}")
     flags = {}
     if not result.identical:
         evidence = f"logits differ by {result.logits_difference:.2g} between batches of 16 and 64"

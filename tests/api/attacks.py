@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.curves import GridValue
 from harness.metrics.intervals import wilson
-from harness.robustness import BoardRobustness, RobustnessCurve, Threat, Union
+from harness.robustness import BoardRobustness, Bound, RobustnessCurve, Threat, Union
 from harness.types import Norm
 
 
@@ -16,7 +16,7 @@ def share(right: int, n: int) -> GridValue:
 
 def threat(group: str, attack: str, norm: Norm, eps: float, right: int, n: int = 500, images: int = 500) -> Threat:
     """A threat; what has "fast" in its name is an upper bound."""
-    bound = "upper" if "fast" in attack else "exact"
+    bound: Bound = "upper" if "fast" in attack else "exact"
     return Threat(
         group=group, attack=attack, norm=norm, eps=eps, bound=bound, images=images, robust=share(right, n),
         evaluation=group.encode().hex(),
