@@ -229,6 +229,15 @@ def enter(
     return Arena(model, verify, verify, images, labels, indices, norm, eps, seed, batch, verdicts, order)
 
 
+def ball_flag(images: torch.Tensor, norm: Norm, eps: float) -> dict[str, str]:
+    """A flag if the ball is so large that it holds all of [0, 1]^d, and with it every image."""
+    pixels = images[0].numel()
+    reach = {"Linf": 1.0, "L2": pixels**0.5, "L1": float(pixels)}[norm]
+    if eps < reach:
+        return {}
+    return {"ball_covers_images": f"eps {eps:g} is at least {reach:g}, the {norm} diameter of [0, 1]^{pixels}"}
+
+
 def square_suspicion(broken_by: list[str]) -> dict[str, str]:
     """A flag if Square broke more than 0.2 % of the images (and more than one) that white-box attacks had left."""
     taken, n = broken_by.count("square"), len(broken_by)
@@ -327,6 +336,8 @@ def attack_blocks(
                 batch=batch,
                 fixed_batch=fixed,
             )
+            for name, evidence in ball_flag(pixels, ball, radius).items():
+                arena.flag(name, evidence)
             if was_training:
                 arena.flag("train_mode", "the model came in training mode and was evaluated in eval mode")
             if attack.per_image and len(arena.standing()):

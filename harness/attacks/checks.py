@@ -15,7 +15,7 @@ from unittest import mock
 import torch
 
 from harness.attacks import losses
-from harness.attacks.arena import evaluation_mode
+from harness.attacks.arena import ball_flag, evaluation_mode
 from harness.attacks.flags import FEW, FIRST, MANY, QUERIES, SAMPLE
 from harness.attacks.pgd import ascent
 from harness.attacks.physical import Passes
@@ -58,7 +58,7 @@ def examine(
         return {"inputs_outside_range": f"values from {float(images.min()):g} to {float(images.max()):g}"}
     if isinstance(model, torch.nn.Module) and any(module.training for module in model.modules()):
         found["train_mode"] = f"{sum(module.training for module in model.modules())} modules are in training mode"
-    found |= ball(images, norm, eps)
+    found |= ball_flag(images, norm, eps)
     with evaluation_mode(model):
         passes = Passes(model, fixed_batch=fixed_batch)
         try:
@@ -74,15 +74,6 @@ def examine(
             if thorough and "no_gradient" not in found:
                 found |= black_box(model, images[right], labels[right], norm, eps, seed, fixed_batch)
     return found
-
-
-def ball(images: torch.Tensor, norm: Norm, eps: float) -> dict[str, str]:
-    """Is the ball so large that it holds all of [0, 1]?"""
-    pixels = images[0].numel()
-    reach = {"Linf": 1.0, "L2": pixels**0.5, "L1": float(pixels)}[norm]
-    if eps < reach:
-        return {}
-    return {"ball_covers_images": f"eps {eps:g} is at least {reach:g}, the {norm} diameter of [0, 1]^{pixels}"}
 
 
 def outputs(logits: torch.Tensor) -> dict[str, str]:

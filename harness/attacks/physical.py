@@ -194,11 +194,13 @@ class ProbeResult:
         identical: both differences are exactly zero.
         logits_difference: largest absolute difference of logits.
         gradient_difference: largest absolute difference of input gradients; infinite where there is none.
+        classes: logits that the model returned for an image.
     """
 
     identical: bool
     logits_difference: float
     gradient_difference: float
+    classes: int
 
     @property
     def fixed_batch(self) -> int | None:
@@ -218,15 +220,21 @@ def probe(model: Classifier, images: torch.Tensor) -> ProbeResult:
     order = torch.arange(FIXED - 1, -1, -1, device=batch.device).reshape(4, 16).T.reshape(-1)
     back = torch.argsort(order)
     wide, narrow = Passes(model, batch_size=FIXED), Passes(model, batch_size=ROWS)
-    logits = float((wide.logits(batch) - narrow.logits(batch[order])[back]).abs().max())
+    found = wide.logits(batch)
+    logits = float((found - narrow.logits(batch[order])[back]).abs().max())
+    classes = found.shape[1]
+    gradient: float | None
     try:
         one = wide.gradient(batch, _log_sum)[2]
         other = narrow.gradient(batch[order], _log_sum)[2][back]
         gradient = float((one - other).abs().max())
     except ModelError:
-        return ProbeResult(identical=logits == 0.0, logits_difference=logits, gradient_difference=float("inf"))
+        gradient = None  # attacks refuse such a model, and its logits are all that counts
     return ProbeResult(
-        identical=logits == 0.0 and gradient == 0.0, logits_difference=logits, gradient_difference=gradient
+        identical=logits == 0.0 and gradient in (0.0, None),
+        logits_difference=logits,
+        gradient_difference=float("inf") if gradient is None else gradient,
+        classes=classes,
     )
 
 

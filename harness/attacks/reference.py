@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from harness.attacks.arena import Arena
+from harness.attacks.physical import Passes
 from harness.errors import InvalidArgument, MissingDependency, ModelError
 from harness.spec import Scalar
 from harness.types import Classifier
@@ -111,6 +112,7 @@ def run(arena: Arena, options: Mapping[str, Scalar]) -> Iterator[None]:
     Raises:
         MissingDependency: the package is not installed.
         InvalidArgument: a model with fewer than four classes, which its targeted loss cannot take.
+        ModelError: logits without a gradient.
     """
     try:
         from pyautoattack import AutoAttack
@@ -123,6 +125,8 @@ def run(arena: Arena, options: Mapping[str, Scalar]) -> Iterator[None]:
     device = arena.images.device
     model = Counted(arena.model).eval()
     with _isolated(device) as warnings:
+        # without a gradient the package would fail somewhere inside, in torch's words; this names the model
+        Passes(arena.model).gradient(arena.images[:1], lambda logits: torch.logsumexp(logits, dim=1))
         package = AutoAttack(
             model, norm=arena.norm, eps=arena.eps, version=str(options["version"]), seed=arena.seed, device=device
         )

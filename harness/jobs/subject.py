@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.attacks.examples import as_float
 from harness.attacks.physical import predict
-from harness.errors import InvalidArgument, ModelError
+from harness.errors import InvalidArgument
 from harness.jobs.context import ModelSource
 from harness.jobs.kernel import Among, check_device, prepare
 
@@ -79,11 +79,7 @@ def open_subject(source: ModelSource, data: Dataset, device: str = "cpu") -> Sub
         wanted = f"a model for {data.image_size[0]}x{data.image_size[1]} images"
         raise InvalidArgument("model", f"{source.name} ({size[0]}x{size[1]})", wanted)
     where = check_device(device)
-    first = data.images(0, min(64, len(data)))
-    loaded = prepare(source, first, where)
-    found = predict(loaded.model, torch.from_numpy(as_float(first[:16])).to(where)).shape[1]
-    if found != classes:
-        raise ModelError(f"model {source.name!r}: returned {found} logits an image, expected {classes}")
+    loaded = prepare(source, data.images(0, min(64, len(data))), where)
     model: Classifier = loaded.model
     labels = np.asarray(data.labels)
     if data.present is not None:

@@ -20,6 +20,7 @@ from harness.attacks import ATTACKS, run_attack
 from harness.attacks.examples import as_float
 from harness.benchmarks import parse_benchmark
 from harness.data import open_dataset
+from harness.jobs import kernel
 from harness.jobs.context import Settings, find_models, load
 from harness.jobs.executors.local import SerialExecutor
 from harness.jobs.runner import Job, run_job
@@ -32,6 +33,19 @@ from tests.harness.jobs.test_keep import ATTACK
 MODEL = "small_cnn.supervised.digits.s0"
 LIMIT = 40
 RUN = ("attack", "run", MODEL, "--attack", "pgd", "--eps", "4/255", "--set", "steps=3")
+
+
+class Altered(torch.nn.Module):
+    """A model whose output somebody changed."""
+
+    def __init__(self, body: Any, change: Any) -> None:
+        super().__init__()
+        self.body, self.change = body, change
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The changed output."""
+        changed: torch.Tensor = self.change(self.body(images))
+        return changed
 
 
 @pytest.fixture(scope="module")
@@ -262,9 +276,9 @@ def test_the_figure_is_shown_with_its_attribution(cli: Cli, filled: Path) -> Non
     assert "A. <b>Author</b>, https://example.org/x?a=1&b=2" in table
     client = Client(create_app(ApiSettings(db=str(filled))))
     assert client.get(f"/api/v1/models/{MODEL}").json()["best_known"] == [figure]
-    answer = client.get(f"/models/{MODEL}")
-    assert answer.status_code == 200, answer.text
-    soup = BeautifulSoup(answer.text, "html.parser")
+    page = client.get(f"/models/{MODEL}")
+    assert page.status_code == 200, page.text
+    soup = BeautifulSoup(page.text, "html.parser")
     (row,) = soup.select("section[aria-labelledby=best-known] tbody tr")
     assert "A. <b>Author</b>" in row.get_text()
     assert not row.select("b")
@@ -338,6 +352,43 @@ def test_a_refusal_changes_no_store(cli: Cli, filled: Path) -> None:
     refused(cli(*words), "norm: image 2 is", "1 of 4 images are too far")
     assert dump(filled) == before
     assert sorted(Path("results.blobs").iterdir()) == files
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda logits: logits * torch.nan, "not finite"),
+        (lambda logits: logits[:, :9], "returned 9 logits an image, expected 10"),
+        (lambda logits: torch.cat([logits, logits], dim=1), "returned 20 logits an image, expected 10"),
+        (lambda logits: logits.detach(), "no gradient"),
+    ],
+)
+def test_models_that_misbehave_fail_with_one_line(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, message: str
+) -> None:
+    """The work failed: exit code 1, nothing on standard output, no file and no store."""
+    monkeypatch.setattr(kernel, "load", lambda source: Altered(load(source), change))
+    answer = cli(*RUN, "--limit", "8", "--save", "broken.npz")
+    assert (answer.code, answer.out) == (1, "")
+    assert message in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+    if "gradient" in message:
+        return  # judging images needs none
+    data = open_dataset("digits")
+    save(Path("theirs.npz"), adversarial=data.images(0, 2), indices=np.arange(2))
+    answer = cli("attack", "verify", MODEL, "--examples", "theirs.npz", "--norm", "Linf", "--eps", "0.1")
+    assert (answer.code, answer.out) == (1, "")
+    assert message in answer.err
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs.npz"]
+
+
+def test_probabilities_are_flagged(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs that sum to one are no logits: the verdict is given, with the doubt and its evidence."""
+    monkeypatch.setattr(kernel, "load", lambda source: Altered(load(source), lambda logits: logits.softmax(dim=1)))
+    found = json.loads(cli(*RUN, "--limit", "8", "--json").out)
+    assert "probabilities" in found["flags"]
+    assert found["flags"]["probabilities"]
 
 
 def test_a_model_for_other_images_is_refused(cli: Cli, tmp_path: Path) -> None:

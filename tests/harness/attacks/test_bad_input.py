@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.attacks import ATTACKS, run_attack
+from harness.attacks import ATTACKS, Numerics, run_attack
 from harness.errors import InvalidArgument, ModelError, UnknownName
 from harness.types import Classifier
 
@@ -92,6 +92,100 @@ def test_bad_models(model: Classifier, message: str) -> None:
     """Each is a ModelError: the work failed and there is no verdict."""
     with pytest.raises(ModelError, match=message):
         run_attack(model, PICTURES, LABELS, "pgd", eps=0.1)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda images: images.flatten(1)[:, :10] * torch.nan, "not finite"),
+        (lambda images: _model(images).detach(), "no gradient"),
+        (lambda images: torch.arange(10.0, 0, -1).repeat(len(images), 1).requires_grad_(), "no gradient"),
+        (lambda images: _model(images)[:, :1], "classes, at least 2"),
+    ],
+)
+def test_bad_models_by_the_package(model: Classifier, message: str) -> None:
+    """The reference backend says what is wrong with the model, in our words and not in torch's."""
+    pictures = torch.full((4, 3, 8, 8), 0.5)
+    with pytest.raises(ModelError, match=message):
+        run_attack(model, pictures, LABELS, "autoattack:reference", eps=0.1)
+
+
+@pytest.mark.parametrize("change", [{"labels": LABELS + 10}, {"images": PICTURES + 1}, {"eps": 0}, {"eps": -1}])
+@pytest.mark.parametrize("attack", ["autoattack", "fast", "square", "autoattack:reference"])
+def test_every_attack_checks_what_it_is_given(attack: str, change: dict[str, Any]) -> None:
+    """Labels and images out of range and empty balls are refused whatever runs."""
+    arguments: dict[str, Any] = {"images": PICTURES, "labels": LABELS, "eps": 0.1} | change
+    with pytest.raises(InvalidArgument, match=next(iter(change))):
+        run_attack(_model, attack=attack, **arguments)
+
+
+class _Turn(torch.autograd.Function):
+    """Identity whose gradient lies in memory with the channels last."""
+
+    @staticmethod
+    def forward(ctx: Any, images: torch.Tensor) -> torch.Tensor:
+        """The same images."""
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        """The same gradient, in another memory order."""
+        return gradients[0].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
+class _Turned(nn.Module):
+    """A model behind `_Turn`."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The body's logits."""
+        logits: torch.Tensor = self.body(_Turn.apply(images))
+        return logits
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "apgd-ce", "apgd-t", "fab-t"])
+@pytest.mark.parametrize("norm", ["Linf", "L1"])
+def test_gradients_may_lie_in_any_order(attack: str, norm: str, small_conv: Callable[..., nn.Module]) -> None:
+    """A model whose input gradients are not contiguous gets the verdicts of the same model in plain order."""
+    plain = small_conv()
+    turned = _Turned(plain)
+    images = torch.rand(16, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    labels = plain(images).argmax(1)
+    probe = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(turned(probe).sum(), probe)
+    assert not gradient.is_contiguous()
+    options: dict[str, Any] = {"eps": 0.01 if norm == "Linf" else 1.0, "norm": norm}
+    if attack != "fgsm":
+        options["steps"] = 3
+    numerics = Numerics(fold=False, channels_last=False)
+    expected = run_attack(plain, images, labels, attack, numerics=numerics, **options)
+    found = run_attack(turned, images, labels, attack, numerics=numerics, **options)
+    assert found.broken_by == expected.broken_by
+    assert torch.equal(found.adversarial, expected.adversarial)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("L1", 48.0), ("L1", 1e6), ("L2", 7.0), ("Linf", 1.0)])
+@pytest.mark.parametrize("attack", ["pgd", "apgd-ce", "fab-t", "fast"])
+def test_a_ball_larger_than_the_image_is_flagged(norm: str, eps: float, attack: str) -> None:
+    """It holds every image; the attack still runs, stays in [0, 1], and the result says so."""
+    labels = torch.arange(4)
+    pixels = torch.full((4, 3, 4, 4), 0.2)
+    pixels[torch.arange(4), 0, 0, torch.arange(4)] = 0.8
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        return images[:, 0, 0, :]
+
+    found = run_attack(model, pixels, labels, attack, norm=norm, eps=eps)
+    assert "ball_covers_images" in found.flags
+    assert "diameter of [0, 1]^48" in found.evidence["ball_covers_images"]
+    assert not found.robust.any()
+    assert float(found.adversarial.min()) >= 0
+    assert float(found.adversarial.max()) <= 1
+    calm = run_attack(model, pixels, labels, attack, norm=norm, eps=0.01)
+    assert "ball_covers_images" not in calm.flags
 
 
 def test_class_count_must_not_change() -> None:

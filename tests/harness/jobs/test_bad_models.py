@@ -1,0 +1,72 @@
+"""Models that misbehave in a run: the failure is recorded with its reason, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from harness.jobs import kernel
+from harness.jobs.context import ModelSource, Settings, load
+from harness.jobs.executors.local import SerialExecutor
+from harness.jobs.runner import Job, run_job
+from harness.storage.store import Store
+from harness.types import FeatureModel
+from tests.harness.jobs.conftest import MODELS, limited
+
+
+class Altered(torch.nn.Module):
+    """A model whose output somebody changed."""
+
+    def __init__(self, body: FeatureModel, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.body, self.change = body, change
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The changed output."""
+        return self.change(self.body(images))
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "attacks_only"),
+    [
+        (lambda logits: logits * torch.nan, "not finite", False),
+        (lambda logits: logits[:, :9], "returned 9 logits an image, expected 10, as its card says", False),
+        (lambda logits: torch.cat([logits, logits], dim=1), "returned 20 logits an image", False),
+        (lambda logits: logits[:, 0], "logits of shape", False),
+        (lambda logits: logits.detach(), "no gradient", True),
+    ],
+)
+def test_a_failed_evaluation_records_the_failure_and_nothing_else(
+    store: Store,
+    job: Job,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[torch.Tensor], torch.Tensor],
+    message: str,
+    attacks_only: bool,
+) -> None:
+    """No verdict, no score, no image of the bad model's failed evaluations; the other model is unharmed."""
+
+    def loaded(source: ModelSource) -> object:
+        model = load(source)
+        return Altered(model, change) if source.name == MODELS[0] else model
+
+    monkeypatch.setattr(kernel, "load", loaded)
+    report = run_job(store, limited(job, 20), SerialExecutor(), settings=Settings(keep_examples=3))
+    bad = [(spec, failure) for spec, failure in report.failures if spec.perturbation.kind != "measure"]
+    assert {spec.model.name for spec, _ in bad} == {MODELS[0]}
+    assert {spec.perturbation.kind for spec, _ in bad} >= ({"attack"} if attacks_only else {"clean", "attack"})
+    digests = {spec.digest for spec, _ in bad}
+    assert store.coverage(digests) == {}
+    assert store.kept_examples(digests) == ()
+    for item in store.evaluations(model=MODELS[0]):
+        if item.digest in digests:
+            assert item.n == 0
+            assert item.flags == {}
+            assert {run["status"] for run in item.executions} == {"failed"}
+            assert message in item.executions[0]["error"]
+    columns = {score.column for score in store.scores(model=MODELS[0])}
+    assert "pgd_accuracy_linf" not in columns
+    assert ("clean_accuracy" in columns) == attacks_only
+    assert {score.column for score in store.scores(model=MODELS[1])} >= {"clean_accuracy", "pgd_accuracy_linf"}
