@@ -63,7 +63,7 @@ SUBJECTS: tuple[Subject, ...] = (
         model=PACKAGE_MODEL,
         images=24,
         photographs=True,
-        radii={"Linf": ("0.5/255", "1/255", "4/255"), "L2": ("0.1", "0.2", "0.5")},
+        radii={"Linf": ("0.5/255", "1/255", "4/255"), "L2": ("0.1", "0.15", "0.5")},
     ),
 )
 
