@@ -13,7 +13,7 @@ from fastapi.staticfiles import StaticFiles
 
 from api import errors
 from api.middleware import HeadAsGet, Measured, Metrics, SecurityHeaders
-from api.routes import benchmarks, health, leaderboard, models, robustness
+from api.routes import benchmarks, health, leaderboard, measures, models, robustness
 from api.settings import ApiSettings
 from api.source import BoardSource, StoreSource
 
@@ -40,7 +40,7 @@ def create_app(settings: ApiSettings | None = None, source: BoardSource | None =
     app.state.source = source or StoreSource(settings.db)
     app.state.metrics = Metrics()
     errors.install(app)
-    for module in (leaderboard, robustness, models, benchmarks, health):
+    for module in (leaderboard, robustness, measures, models, benchmarks, health):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(GZipMiddleware, minimum_size=2048)

@@ -57,6 +57,14 @@ class BoardParams(BoardChoice):
     ]
 
 
+class PlotParams(BoardParams):
+    """Query of /api/v1/leaderboard.svg."""
+
+    x: Annotated[Name | None, Field(description="score column across; `corruption_accuracy` by default")] = None
+    y: Annotated[Name | None, Field(description="score column upwards; robust accuracy, else PGD by default")] = None
+    colour: Annotated[Name | None, Field(description="score column as colour; `selectivity` by default")] = None
+
+
 class PageParams(BoardChoice):
     """Query of the page at /."""
 
@@ -298,6 +306,64 @@ class RobustnessModel(BaseModel):
 
     model: str
     boards: list[BoardRobustnessModel]
+
+
+class SpreadModel(BaseModel):
+    """Percentiles of the values behind a number."""
+
+    p05: float
+    p25: float
+    p50: float
+    p75: float
+    p95: float
+    n: Annotated[int, Field(description="values that count; see `parts`")]
+
+
+class QuantityModel(BaseModel):
+    """One number of a layer or of the network."""
+
+    mean: float
+    spread: SpreadModel | None
+
+
+class MeasuredLayerModel(BaseModel):
+    """One layer."""
+
+    name: str
+    values: dict[str, QuantityModel]
+
+
+class ConditionModel(BaseModel):
+    """One corruption at one severity: means over layers."""
+
+    name: str
+    values: dict[str, float]
+
+
+class MeasureModel(BaseModel):
+    """One measure of a model under one set of options on one data set."""
+
+    measure: str
+    version: str
+    current: Annotated[bool, Field(description="false if the service would measure it in another version")]
+    options: dict[str, str | int | float | bool]
+    parts: Annotated[str, Field(description="what spreads are over: units, conditions, shuffles or images")]
+    dataset: str
+    split: str
+    dataset_digest: str
+    images: int
+    dataset_images: int
+    evaluation: Annotated[str, Field(description="digest of the evaluation")]
+    network: dict[str, QuantityModel]
+    layers: Annotated[list[MeasuredLayerModel], Field(description="in forward order, classifier excluded")]
+    conditions: list[ConditionModel]
+
+
+class MeasuresModel(BaseModel):
+    """Answer of /api/v1/models/{name}/measures."""
+
+    model: str
+    measures: list[MeasureModel]
 
 
 class ErrorBody(BaseModel):

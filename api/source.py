@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from harness.catalogue import BenchmarkSummary, ModelDetail, ModelSummary, list_benchmarks, list_models, model_detail
 from harness.curves import CorruptionGrid, Fingerprint, corruption_curves, fingerprint
 from harness.leaderboard import Board, BoardQuery, load_board
+from harness.measure_view import MeasureTable, model_measures
 from harness.robustness import BoardRobustness, robustness
 from harness.storage import open_store
 from harness.storage.engine import parse_url, sqlite_path
@@ -63,6 +64,14 @@ class BoardSource(Protocol):
 
     def robustness(self, name: str) -> tuple[BoardRobustness, ...]:
         """One model under attack, an entry for each board; maybe none.
+
+        Raises:
+            UnknownName: no such model.
+        """
+        ...
+
+    def measures(self, name: str) -> tuple[MeasureTable, ...]:
+        """What was measured of one model; maybe nothing.
 
         Raises:
             UnknownName: no such model.
@@ -142,3 +151,7 @@ class StoreSource:
     def robustness(self, name: str) -> tuple[BoardRobustness, ...]:
         """See `BoardSource`."""
         return robustness(self._store(), name)
+
+    def measures(self, name: str) -> tuple[MeasureTable, ...]:
+        """See `BoardSource`."""
+        return model_measures(self._store(), name)

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from api import pages, view
 from api.deps import ERRORS, NoParams, Source
+from api.measures_view import measures_view
 from api.render import JSON, alternates, html, respond, respond_json, root
 from api.robustness_view import robustness_views
 from api.schemas import MAX_LIMIT, GridParams, GridsModel, ModelDetailModel, ModelsModel, Window
@@ -77,11 +78,13 @@ def model_page(request: Request, source: Source, name: str, _params: NoParams) -
         boards=view.model_scores(page),
         grids=view.grids(page, root(request)),
         robustness=robustness_views(page, root(request)),
+        measures=measures_view(page),
         meanings=FLAGS,
         hue=view.family_hue(page.detail.summary.family),
         json_href=json_href,
         grids_href=f"{json_href}/corruptions",
         robustness_href=f"{json_href}/robustness",
+        measures_href=f"{json_href}/measures",
         raw=view.raw,
         web_address=view.web_address,
     )

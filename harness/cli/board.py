@@ -166,6 +166,9 @@ def show(
     robustness: Annotated[
         bool, typer.Option("--robustness", help="A model under attack: threat models, unions, curves over eps.")
     ] = False,
+    measures: Annotated[
+        bool, typer.Option("--measures", help="A model's representation: what was measured, layer by layer.")
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", help="Also write it to FILE.svg: heat map and curves [of corruptions, unless told]."),
@@ -182,21 +185,29 @@ def show(
 
         robustboard show small_cnn.supervised.digits.s0 --robustness --plot robustness.svg
 
+        robustboard show small_cnn.supervised.digits.s0 --measures --plot measures.svg
+
         robustboard show 3c606073f4ad --json
     """
     if plot is not None:
         _check_plot(plot)
-    if corruptions and robustness:
-        raise InvalidArgument("robustness", "--corruptions --robustness", "one of the two at a time")
+    asked = {"--corruptions": corruptions, "--robustness": robustness, "--measures": measures}
+    if sum(asked.values()) > 1:
+        given = " ".join(name for name, wanted in asked.items() if wanted)
+        raise InvalidArgument("show", given, "one of them at a time")
     from harness.storage import open_store
 
     store = open_store(db, read_only=True)
     try:
+        write = None if plot is None else functools.partial(_write_plot, plot)
         if robustness:
             from harness.cli.robustness import show_robustness
 
-            write = None if plot is None else functools.partial(_write_plot, plot)
             show_robustness(store, what, write, as_json=as_json)
+        elif measures:
+            from harness.cli.measures import show_measures
+
+            show_measures(store, what, write, as_json=as_json)
         elif corruptions or plot is not None:
             _show_corruptions(store, what, plot, as_json=as_json)
         elif store.find_model(what) is not None:

@@ -10,9 +10,11 @@ from harness.corruptions.suites import BENCHMARK, EXTRA, FAMILIES
 from harness.curves import CorruptionGrid, GridValue
 from harness.errors import RobustboardError, UnknownName
 from harness.leaderboard import Board, BoardQuery, Column, sort_rows
+from harness.measure_view import MeasureTable
 from harness.robustness import BoardRobustness
 from harness.types import Cell
 from tests.api.attacks import attacked, plain
+from tests.api.measured import measured
 
 HOSTILE = "ev|il_<script>alert(1)</script>&\"'=1+1\\input{x}`$%#~^[a](javascript:b)*c*.digits"
 """A model's name that attacks HTML, attributes, Markdown and LaTeX at once."""
@@ -340,6 +342,14 @@ class FakeSource:
         if name not in names:
             raise UnknownName("model", name, names)
         return () if name == GRIDLESS else (attacked(name), plain(name, HOSTILE))
+
+    def measures(self, name: str) -> tuple[MeasureTable, ...]:
+        """Tables of layers and of logits, none for `GRIDLESS`."""
+        self.ready()
+        names = [summary.name for summary in self.list_models()]
+        if name not in names:
+            raise UnknownName("model", name, names)
+        return () if name == GRIDLESS else measured(name)
 
 
 def failing(error: RobustboardError | Exception) -> FakeSource:

@@ -165,6 +165,8 @@ def test_openapi_describes_every_route(client: Client) -> None:
         "/api/v1/models/{name}/corruptions.svg",
         "/api/v1/models/{name}/robustness",
         "/api/v1/models/{name}/robustness.svg",
+        "/api/v1/models/{name}/measures",
+        "/api/v1/models/{name}/measures.svg",
         "/api/v1/benchmarks",
     }
     operation = described["paths"]["/api/v1/leaderboard"]["get"]
