@@ -259,15 +259,12 @@ def _made_alike(known: dict[str, object], plan: dict[str, object], *, seed: int,
 
 
 def _training_data(name: str, db: str | None) -> TrainingData:
-    from harness.data import DATASETS, open_dataset
-    from harness.storage import open_store
+    from harness.cli.run import existing
+    from harness.data import open_dataset
     from models_zoo.train import TrainingData
 
-    folders = {}
-    if name not in DATASETS:
-        store = open_store(db, read_only=True)
-        folders = store.declarations()
-        store.close()
+    with existing(db) as reader:
+        folders = {} if reader is None else reader.declarations()
     learn, test = (open_dataset(name, split, folders=folders) for split in ("train", "test"))
     return TrainingData(
         name=name,

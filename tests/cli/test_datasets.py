@@ -53,3 +53,23 @@ def test_what_cannot_be_downloaded(cli: Cli) -> None:
         assert answer.code == 2
         assert message in answer.err
         assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_a_public_set_is_trained_on_without_a_store(
+    cli: Cli, served: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By its name; the data set is opened before anything else is done."""
+    import models_zoo.train
+
+    assert cli("datasets", "download", "cifar10").code == 0
+    assert cli("train", "supervised", "--dataset", "cifar100").code == 2
+    seen: list[tuple[str, int]] = []
+
+    def stop(_recipe: str, *, dataset: models_zoo.train.TrainingData, **_: object) -> None:
+        seen.append((dataset.name, len(dataset.images)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models_zoo.train, "planned_card", stop)
+    assert cli("train", "supervised", "--dataset", "cifar10").code == 130
+    assert seen == [("cifar10", 60)]
+    assert not (tmp_path / "results.db").exists()

@@ -121,11 +121,12 @@ def test_what_is_recorded_is_not_overwritten(gradients: bool) -> None:
 
 
 class Tokens(nn.Module):
-    """An MLP on tokens, one on channels-last maps with a normalisation before the activation, and a convolution."""
+    """An MLP on tokens, a gated one, one on channels-last maps with a normalisation inside, and a convolution."""
 
     def __init__(self) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(4, 10), nn.GELU())
+        self.gated = nn.Linear(4, 12)
         self.maps = nn.Sequential(nn.Linear(4, 10), nn.LayerNorm(10), nn.GELU())
         self.conv = nn.Sequential(nn.Conv2d(4, 10, 1), nn.ReLU())
         self.flat = nn.Sequential(nn.Linear(4, 10), nn.ReLU())
@@ -134,6 +135,7 @@ class Tokens(nn.Module):
         """Maps, n x 4 x h x w, through each."""
         last = maps.permute(0, 2, 3, 1)
         self.mlp(last.flatten(1, 2))
+        F.silu(self.gated(last.flatten(1, 2)).chunk(2, -1)[0])
         self.maps(last)
         self.flat(maps.mean((2, 3)))
         result: torch.Tensor = self.conv(maps)
@@ -146,6 +148,7 @@ def test_units_are_the_second_axis() -> None:
     found = record(network, maps)
     assert {name: tuple(item.shape) for name, item in found.items()} == {
         "mlp.1": (2, 10, 15),
+        "silu": (2, 6, 15),
         "maps.2": (2, 10, 3, 5),
         "flat.1": (2, 10),
         "conv.1": (2, 10, 3, 5),
