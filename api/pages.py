@@ -17,6 +17,7 @@ from harness.formats import best_values
 from harness.leaderboard import Board, BoardQuery, Column
 from harness.measure_view import MeasureTable
 from harness.robustness import BoardRobustness
+from harness.scatter import Scatter, usual_scatter
 from harness.types import Cell
 
 PAGE_ROWS: Final = 200
@@ -52,6 +53,8 @@ class BoardPage:
     best: Mapping[str, float]
     """Best values of the whole board, so that a filter does not crown another model."""
     limit: int
+    question: Scatter | None
+    """Average case against worst case of all models that match; None where the board has not both."""
 
     @property
     def complete(self) -> bool:
@@ -143,6 +146,7 @@ def board_page(source: BoardSource, params: PageParams) -> BoardPage | EmptyPage
         params=params,
         best=best_values(full),
         limit=limit,
+        question=usual_scatter(replace(full, rows=tuple(rows))),
     )
 
 
@@ -172,6 +176,13 @@ def board_links(root: str, params: BoardChoice, benchmark: str) -> dict[str, str
     fields = params.model_dump(exclude_none=True, exclude={"q", "benchmark"})
     query = urlencode({"benchmark": benchmark, **_without_defaults(fields)})
     return {suffix: f"{root}/api/v1/leaderboard{suffix}?{query}" for suffix in DOWNLOADS}
+
+
+def question_href(root: str, params: BoardChoice, benchmark: str) -> str:
+    """The address of a board's picture of one score against another."""
+    fields = params.model_dump(include={"dataset", "family", "stale"})
+    query = urlencode({"benchmark": benchmark, **_without_defaults(fields)})
+    return f"{root}/api/v1/leaderboard.svg?{query}"
 
 
 def model_href(root: str, name: str) -> str:

@@ -57,6 +57,14 @@ class BoardParams(BoardChoice):
     ]
 
 
+class PlotParams(BoardParams):
+    """Query of /api/v1/leaderboard.svg."""
+
+    x: Annotated[Name | None, Field(description="score column across; `corruption_accuracy` by default")] = None
+    y: Annotated[Name | None, Field(description="score column upwards; robust accuracy, else PGD by default")] = None
+    colour: Annotated[Name | None, Field(description="score column as colour; `selectivity` by default")] = None
+
+
 class PageParams(BoardChoice):
     """Query of the page at /."""
 

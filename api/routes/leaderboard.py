@@ -10,10 +10,12 @@ from fastapi.responses import Response
 
 from api import pages, view
 from api.deps import ERRORS, Source
-from api.render import alternates, html, respond, root
-from api.schemas import MAX_LIMIT, BoardParams, Envelope, PageParams
+from api.render import JSON, alternates, html, respond, root
+from api.schemas import MAX_LIMIT, BoardParams, Envelope, PageParams, PlotParams
 from harness.formats import to_csv, to_json, to_latex, to_markdown
 from harness.leaderboard import Board
+from harness.scatter import scatter
+from harness.scatter_plot import scatter_svg
 
 router: Final = APIRouter()
 _WRITERS: Final[dict[str, Callable[[Board], str]]] = {
@@ -59,6 +61,16 @@ def leaderboard_latex(request: Request, source: Source, params: Annotated[BoardP
     return _answer(request, source, params, ".tex")
 
 
+@router.get(_PATH + ".svg", response_class=Response, responses=ERRORS, tags=["boards"])
+def leaderboard_picture(request: Request, source: Source, params: Annotated[PlotParams, Query()]) -> Response:
+    """One score against another, a dot a model, coloured by a third: the average case against the worst."""
+    board = pages.board(source, params, default_limit=MAX_LIMIT)
+    picture = scatter_svg(scatter(board, x=params.x, y=params.y, colour=params.colour))
+    headers = alternates({JSON: pages.board_links(root(request), params, params.benchmark)[""]})
+    headers["Content-Disposition"] = f'inline; filename="{pages.filename(board, ".svg")}"'
+    return respond(request, picture, "image/svg+xml", headers)
+
+
 @router.get("/", include_in_schema=False)
 def board_page(request: Request, source: Source, params: Annotated[PageParams, Query()]) -> Response:
     """The board as a page."""
@@ -76,6 +88,8 @@ def board_page(request: Request, source: Source, params: Annotated[PageParams, Q
         downloads={pages.DOWNLOADS[suffix]: href for suffix, href in links.items()},
         family_hue=view.family_hue,
         raw=view.raw,
+        question=None if page.question is None else scatter_svg(page.question, paper=False),
+        question_href=pages.question_href(root(request), page.params, page.params.benchmark or ""),
     )
     others = {pages.MEDIA[suffix].split(";")[0]: href for suffix, href in links.items()}
     return respond(request, body, "text/html", alternates(others))

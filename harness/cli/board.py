@@ -52,6 +52,12 @@ def leaderboard(
         bool, typer.Option("--stale", help="Also show cells of outdated component versions; they never rank.")
     ] = False,
     output: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TABLE,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Also write it to FILE.svg: one score against another, a dot a model.")
+    ] = None,
+    x: Annotated[str | None, typer.Option("--x", help="Plot: column across [corruption_accuracy].")] = None,
+    y: Annotated[str | None, typer.Option("--y", help="Plot: column upwards [robust_accuracy_linf, else PGD].")] = None,
+    colour: Annotated[str | None, typer.Option("--colour", help="Plot: column as colour [selectivity].")] = None,
     as_json: JsonOption = False,
     db: DbOption = None,
 ) -> None:
@@ -61,10 +67,17 @@ def leaderboard(
         robustboard leaderboard --benchmark digits
 
         robustboard leaderboard -b digits --sort robust_accuracy_linf --format latex > board.tex
+
+        robustboard leaderboard -b digits --plot question.svg --x corruption_accuracy --y pgd_accuracy_linf
     """
     from harness.leaderboard import BoardQuery, load_board
     from harness.storage import open_store
 
+    axes = {"x": x, "y": y, "colour": colour}
+    if plot is not None:
+        _check_plot(plot)
+    elif given := [name for name, column in axes.items() if column is not None]:
+        raise InvalidArgument(given[0], axes[given[0]], "used with --plot FILE.svg")
     query = BoardQuery(
         benchmark=benchmark,
         dataset=dataset,
@@ -80,9 +93,18 @@ def leaderboard(
         board = load_board(store, query)
     finally:
         store.close()
+    if plot is not None:
+        from harness.scatter import scatter
+        from harness.scatter_plot import scatter_svg
+
+        _write_plot(plot, scatter_svg(scatter(board, **axes)))
+    _print_board(board, Format.JSON if as_json else output)
+
+
+def _print_board(board: Board, output: Format) -> None:
     from harness import formats
 
-    match Format.JSON if as_json else output:
+    match output:
         case Format.JSON:
             emit(formats.to_json(board))
         case Format.CSV:

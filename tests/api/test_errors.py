@@ -10,6 +10,7 @@ from tests.api.client import Client
 from tests.api.fake import failing
 
 BOARD = "/api/v1/leaderboard?benchmark=digits"
+PICTURE = "/api/v1/leaderboard.svg?benchmark=digits"
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,9 @@ BOARD = "/api/v1/leaderboard?benchmark=digits"
         ("/api/v1/leaderboard.csv?benchmark=digit", 404, "UnknownName", "did you mean 'digits'?"),
         (f"{BOARD}&sort=clean_acuracy", 404, "UnknownName", "did you mean 'clean_accuracy'?"),
         (f"{BOARD}&family=superviced", 404, "UnknownName", "did you mean 'supervised'?"),
+        (f"{PICTURE}&x=corruption_acuracy", 404, "UnknownName", "did you mean 'corruption_accuracy'?"),
+        (f"{PICTURE}&colour=family", 404, "UnknownName", "score column for colour"),
+        (f"{PICTURE}&z=1", 422, "InvalidArgument", "unknown query parameter 'z'"),
         ("/api/v1/leaderboard", 422, "InvalidArgument", "benchmark: missing"),
         (f"{BOARD}&limt=3", 422, "InvalidArgument", "unknown query parameter 'limt'; did you mean 'limit'?"),
         (f"{BOARD}&limit=0", 422, "InvalidArgument", "limit: got '0'"),
