@@ -175,8 +175,9 @@ def test_synonyms_are_replaced_only_where_they_help() -> None:
     only = file.named_for({"conv1.weight", "linear.weight", "linear.bias"})
     assert only.renamed == (("fc", "linear"),)
     # Two names that would become one are left alone.
-    both = Checkpoint(state={"fc.weight": torch.zeros(1), "linear.weight": torch.ones(1)}, container="x")
-    assert set(both.named_for({"linear.weight"}).state) == {"fc.weight", "linear.weight"}
+    clash = {name: torch.zeros(1) for name in ("fc.weight", "fc.bias", "linear.weight")}
+    both = Checkpoint(state=clash, container="x")
+    assert set(both.named_for({"linear.weight", "linear.bias"}).state) == set(clash)
 
 
 def test_strangers_names_cannot_drive_a_terminal(tmp_path: Path) -> None:

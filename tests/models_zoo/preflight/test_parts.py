@@ -50,6 +50,12 @@ def test_best_order_is_the_best_of_all_permutations(pairs: list[tuple[int, int]]
         assert order.tolist() == [0, 1, 2, 3]
 
 
+def test_outputs_keep_their_class_where_nothing_is_gained() -> None:
+    """Outputs 0 and 4 trade places and the others never occur: of equally good orders, one leaves them alone."""
+    predicted, labels = np.array([0, 0, 4]), np.array([2, 4, 0])
+    assert best_order(predicted, labels, 5).tolist() == [4, 1, 2, 3, 0]
+
+
 def test_orders_that_fit_noise_gain_nothing() -> None:
     """Random answers: the order fitted on all images looks better than chance, the cross-fitted one does not."""
     rng = np.random.default_rng(0)
