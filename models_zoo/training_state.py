@@ -136,7 +136,8 @@ class StateFile:
                     raise CheckpointError(self._damage("it is not of this format and run"))
                 history = tuple(_progress(past) for past in json.loads(header["history"]))
                 groups: dict[str, StateDict] = {group: {} for group in _GROUPS}
-                for key in file.keys():  # noqa: SIM118 (the handle is no mapping and cannot be iterated)
+                keys: list[str] = file.keys()
+                for key in keys:
                     group, _, name = key.partition("/")
                     groups[group][name] = file.get_tensor(key)
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:

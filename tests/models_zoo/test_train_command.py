@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,14 +137,14 @@ def test_bad_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """No archive, no arrays, pickled objects, absurd sizes and labels that are none: each named, nothing unpickled."""
     images = np.zeros((4, 8, 8, 3), dtype=np.uint8)
     labels = np.arange(4)
-    cases: dict[str, tuple[dict[str, object], str]] = {
+    cases: dict[str, tuple[dict[str, Any], str]] = {
         "absent": ({"images": images}, "no array labels"),
         "pickled": ({"images": images, "labels": np.array([0, 1, {}, 3], dtype=object)}, "ValueError"),
         "floats": ({"images": images, "labels": labels / 2}, "a row of integers"),
         "half": ({"images": images, "labels": labels, "test_images": images}, "expected both or none"),
     }
     for name, (arrays, message) in cases.items():
-        np.savez(tmp_path / f"{name}.npz", **arrays)  # type: ignore[arg-type]  # an object array is the point
+        np.savez(tmp_path / f"{name}.npz", **arrays)
         with pytest.raises(DataError, match=message):
             read_training_data(tmp_path / f"{name}.npz")
     (tmp_path / "text.npz").write_text("hello")
