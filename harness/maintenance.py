@@ -10,8 +10,9 @@ from harness.digest import digest
 from harness.errors import RobustboardError
 from harness.scoring import Scorer
 from harness.spec import DataRef, ModelRef
+from harness.storage.blobs import EXAMPLES
 from harness.storage.queries import Reader
-from harness.storage.schema import DatasetRow, EvaluationRow, ModelRow, OutcomeRow
+from harness.storage.schema import ClaimRow, DatasetRow, EvaluationRow, KeptRow, ModelRow, OutcomeRow
 from harness.storage.store import Store
 
 
@@ -66,6 +67,21 @@ def problems(store: Reader) -> list[str]:
                 store.blobs.checked_path(stored.blob)
             except RobustboardError as error:
                 found.append(f"model {stored.name}: {error}")
+    return found + _examples(store)
+
+
+def _examples(store: Reader) -> list[str]:
+    """Files of adversarial images that are missing or changed."""
+    with Session(store.engine) as session:
+        kept = sa.select(EvaluationRow.digest, KeptRow.blob).join(KeptRow, KeptRow.evaluation_id == EvaluationRow.id)
+        blobs = [(f"evaluation {name[:12]}", sha) for name, sha in session.execute(kept)]
+        blobs += [(f"claim {number}", sha) for number, sha in session.execute(sa.select(ClaimRow.id, ClaimRow.blob))]
+    found = []
+    for owner, sha in blobs:
+        try:
+            store.blobs.checked_path(sha, EXAMPLES)
+        except RobustboardError as error:
+            found.append(f"{owner}: {error}")
     return found
 
 

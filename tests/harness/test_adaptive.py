@@ -165,7 +165,7 @@ def test_older_components_do_not_count(empty: World) -> None:
     assert not broken_before(empty.store, MODEL, DATA, "Linf", 0.1).any()
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     attacks=st.lists(
         st.tuples(st.sampled_from([0.1, 0.2, 0.3]), st.text("01", min_size=1, max_size=9)), min_size=1, max_size=4

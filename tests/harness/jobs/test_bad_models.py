@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
+from harness.benchmarks import parse_benchmark
 from harness.jobs import kernel
 from harness.jobs.context import ModelSource, Settings, load
 from harness.jobs.executors.local import SerialExecutor
 from harness.jobs.runner import Job, run_job
 from harness.storage.store import Store
 from harness.types import FeatureModel
-from tests.harness.jobs.conftest import MODELS, limited
+from tests.harness.jobs.conftest import MODELS
+from tests.harness.jobs.test_keep import ATTACK
+
+CLEAN = """
+[[evaluations]]
+id = "clean"
+kind = "clean"
+images = 20
+
+[[columns]]
+name = "clean_accuracy"
+title = "Clean"
+help = "clean"
+score = "accuracy"
+evaluations = ["clean"]
+higher_is_better = true
+"""
 
 
 class Altered(torch.nn.Module):
@@ -53,11 +71,12 @@ def test_a_failed_evaluation_records_the_failure_and_nothing_else(
         return Altered(model, change) if source.name == MODELS[0] else model
 
     monkeypatch.setattr(kernel, "load", loaded)
-    report = run_job(store, limited(job, 20), SerialExecutor(), settings=Settings(keep_examples=3))
-    bad = [(spec, failure) for spec, failure in report.failures if spec.perturbation.kind != "measure"]
-    assert {spec.model.name for spec, _ in bad} == {MODELS[0]}
-    assert {spec.perturbation.kind for spec, _ in bad} >= ({"attack"} if attacks_only else {"clean", "attack"})
-    digests = {spec.digest for spec, _ in bad}
+    short = replace(job, benchmark=parse_benchmark(ATTACK + CLEAN), limit=20)
+    report = run_job(store, short, SerialExecutor(), settings=Settings(keep_examples=3))
+    assert {spec.model.name for spec, _ in report.failures} == {MODELS[0]}
+    kinds = {spec.perturbation.kind for spec, _ in report.failures}
+    assert kinds == ({"attack"} if attacks_only else {"clean", "attack"})
+    digests = {spec.digest for spec, _ in report.failures}
     assert store.coverage(digests) == {}
     assert store.kept_examples(digests) == ()
     for item in store.evaluations(model=MODELS[0]):

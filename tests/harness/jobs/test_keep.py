@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ kind = "attack"
 attack = "pgd"
 norm = "Linf"
 eps = "4/255"
-images = 300
+images = 200
 options = { steps = 3 }
 
 [[columns]]
@@ -73,68 +74,62 @@ def blob(store: Store, job: Job) -> bytes:
     return store.blobs.checked_path(found.blob, EXAMPLES).read_bytes()
 
 
+@dataclass(frozen=True)
+class Serial:
+    """A serial run that keeps 20 images, and the verdicts of one that keeps none."""
+
+    store: Store
+    outcomes: dict[str, bytes]
+    content: bytes
+
+
 @pytest.fixture(scope="module")
-def serial(tmp_path_factory: pytest.TempPathFactory, job: Job) -> tuple[dict[str, bytes], bytes]:
-    """Verdicts of a run that keeps nothing, and the file of one that keeps 20 images."""
+def serial(tmp_path_factory: pytest.TempPathFactory, job: Job) -> Iterator[Serial]:
+    """Keeping images changes no verdict and no detail."""
     folder = tmp_path_factory.mktemp("keep")
     plain = ran(folder / "plain.db", job, Settings())
     assert plain.kept_examples(request.spec.digest for request in job.requests()) == ()
     keeping = ran(folder / "keeping.db", job, Settings(keep_examples=20))
     outcomes = outcome_state(plain, job)
     assert outcome_state(keeping, job) == outcomes
-    return outcomes, blob(keeping, job)
+    plain.close()
+    yield Serial(store=keeping, outcomes=outcomes, content=blob(keeping, job))
+    keeping.close()
 
 
-def test_the_first_broken_images_are_kept_as_they_were_judged(
-    job: Job, serial: tuple[dict[str, bytes], bytes], tmp_path: Path
-) -> None:
+def test_the_first_broken_images_are_kept_as_they_were_judged(job: Job, serial: Serial) -> None:
     """They are the first that the verdicts call broken; each passes the check and is misclassified when asked again."""
-    store = ran(tmp_path / "results.db", job, Settings(keep_examples=20))
-    assert blob(store, job) == serial[1]
     (request,) = job.requests()
-    bits = store.verdicts([request.spec.digest])[request.spec.digest]
-    detail = store.details(request.spec.digest)
+    bits = serial.store.verdicts([request.spec.digest])[request.spec.digest]
+    detail = serial.store.details(request.spec.digest)
     assert detail is not None
     clean = np.array([detail.names[code] == "clean" for code in detail.records["broken_by"]])
-    examples = decode(serial[1])
+    examples = decode(serial.content)
     assert examples.indices.tolist() == np.flatnonzero(~bits & ~clean)[:20].tolist()
     assert examples.indices[-1] > 40
-    check(serial[1], job.data, "Linf", 4 / 255)
+    check(serial.content, job.data, "Linf", 4 / 255)
     subject = open_subject(job.models[0], job.data)
     assert not subject.right(examples.adversarial, examples.indices, 7).any()
+
+
+def test_they_do_not_depend_on_workers_or_batches(job: Job, serial: Serial, tmp_path: Path) -> None:
+    """Two processes with another batch size hand their images over the pipe; the file has the same bytes."""
+    store = ran(tmp_path / "results.db", job, Settings(keep_examples=20, batch_size=17), ProcessExecutor(2))
+    assert blob(store, job) == serial.content
+    assert outcome_state(store, job) == serial.outcomes
     store.close()
 
 
-@pytest.mark.parametrize("batch_size", [17, 256])
-def test_they_do_not_depend_on_the_batch_size(
-    job: Job, serial: tuple[dict[str, bytes], bytes], tmp_path: Path, batch_size: int
-) -> None:
-    """The same bytes."""
-    store = ran(tmp_path / "results.db", job, Settings(keep_examples=20, batch_size=batch_size))
-    assert blob(store, job) == serial[1]
-    assert outcome_state(store, job) == serial[0]
-    store.close()
-
-
-def test_they_do_not_depend_on_workers(job: Job, serial: tuple[dict[str, bytes], bytes], tmp_path: Path) -> None:
-    """Two processes hand their images over the pipe; the file is the same."""
-    store = ran(tmp_path / "results.db", job, Settings(keep_examples=20), ProcessExecutor(2))
-    assert blob(store, job) == serial[1]
-    store.close()
-
-
-def test_what_the_store_holds_is_not_computed_again(
-    job: Job, serial: tuple[dict[str, bytes], bytes], tmp_path: Path
-) -> None:
+def test_what_the_store_holds_is_not_computed_again(job: Job, serial: Serial, tmp_path: Path) -> None:
     """A resumed run keeps images of its own blocks only; one in two parts that kept from the start ends the same."""
     store = ran(tmp_path / "late.db", replace(job, limit=128), Settings())
     run_job(store, job, SerialExecutor(), settings=Settings(keep_examples=20))
     assert decode(blob(store, job)).indices.min() >= 128
-    assert outcome_state(store, job) == serial[0]
+    assert outcome_state(store, job) == serial.outcomes
     store.close()
     store = ran(tmp_path / "parts.db", replace(job, limit=20), Settings(keep_examples=20))
-    run_job(store, job, SerialExecutor(), settings=Settings(keep_examples=20))
-    assert blob(store, job) == serial[1]
+    run_job(store, job, SerialExecutor(), settings=Settings(keep_examples=20, batch_size=256))
+    assert blob(store, job) == serial.content
     store.close()
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from harness.attacks.examples import decode
 from harness.errors import StoreError, StoreNotReady
+from harness.maintenance import problems
 from harness.outcome import BlockOutcome, Cost, Examples
 from harness.spec import AttackSpec, DataRef, EvaluationSpec, ModelRef
 from harness.storage import open_store
@@ -166,6 +167,21 @@ def test_a_claim_needs_a_registered_model(store: Store) -> None:
     with pytest.raises(StoreError, match="not registered"):
         store.put_claim(ModelRef(name="other", digest="b" * 64), CLAIM, b"x")
     assert not store.blobs.folder.exists()
+
+
+def test_missing_and_changed_files_are_found(store: Store) -> None:
+    """`db check` names the evaluation and the claim whose file is gone or was changed."""
+    run = store.start_run("test", {})
+    store.put_outcome(run, SPEC, block(0, 5))
+    store.put_claim(MODEL, replace(CLAIM, blob=store.blobs.put_bytes(b"theirs")), b"theirs")
+    assert not [line for line in problems(store) if "examples" in line]
+    store.blobs.discard(store.kept_examples([SPEC.digest])[0].blob)
+    store.blobs.path(store.claims(MODEL)[0].blob, EXAMPLES).write_bytes(b"others")
+    missing, changed = (line for line in problems(store) if "examples" in line)
+    assert missing.startswith(f"evaluation {SPEC.digest[:12]}: ")
+    assert "is missing" in missing
+    assert changed.startswith("claim 1: ")
+    assert "was changed" in changed
 
 
 def test_a_shared_file_is_not_deleted(store: Store) -> None:
