@@ -50,7 +50,7 @@ def train(
     The run is kept after each epoch: interrupted, the same command goes on and ends with the same weights.
 
     Examples:
-        robustboard train selectivity --set alpha=-1 --seed 1
+        robustboard train selectivity --set alpha=-1 --seed 3
 
         robustboard train adversarial --arch resnet20 --set eps=8/255 --out trained/
 
