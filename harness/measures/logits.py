@@ -49,8 +49,9 @@ def _jacobian(model: Classifier, images: torch.Tensor) -> tuple[torch.Tensor, in
     """Norms, and the number of classes."""
     point, logits = _logits(model, images)
     squares = torch.zeros(len(images), dtype=torch.float64, device=images.device)
-    for column in logits.sum(0):
-        squares += _gradient(column, point).double().square().sum(1)
+    for place in range(logits.shape[1]):
+        gradient = _gradient(logits[:, place].sum(), point)
+        squares += torch.linalg.vector_norm(gradient, dim=1, dtype=torch.float64).square()
     return squares.sqrt(), logits.shape[1]
 
 
