@@ -217,6 +217,18 @@ def test_the_ball_is_exact_but_for_rounding(norm: Norm, scale: float) -> None:
         check(content, DATA, norm, delta * scale * (1 - 1e-5))
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_float32_adds_is_forgiven(norm: Norm) -> None:
+    """A perturbation of exactly eps, added in float32 as anybody would, is a little larger and still taken."""
+    step = np.float32(1 / 255)
+    moved = CLEAN + step
+    sizes = distances(moved.astype(np.float64) - CLEAN.astype(np.float64), norm)
+    eps = float(distances(np.full((1, 3, 6, 4), 1 / 255), norm)[0])
+    if norm == "Linf":
+        assert sizes.max() > eps * (1 + 1e-6)
+    assert (check(saved(adversarial=moved), DATA, norm, eps).radius <= eps).all()
+
+
 def test_a_file_cannot_be_larger_than_the_data_set_allows() -> None:
     """A header that announces more values than all images have is refused by its size."""
     with pytest.raises(ExamplesError, match="bytes"):
