@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import attack, benchmarks, board, corruptions, datasets, db, models, run, serve, train, verify
+from harness.cli import attack, benchmarks, board, corruptions, datasets, db, models, run, serve, study, train, verify
 
 app = typer.Typer(
     name="robustboard",
@@ -32,6 +32,7 @@ app.add_typer(benchmarks.app, name="benchmarks")
 attack.app.command("verify")(verify.verify)
 app.add_typer(attack.app, name="attack")
 app.add_typer(corruptions.app, name="corruptions")
+app.add_typer(study.app, name="study")
 app.add_typer(db.app, name="db")
 
 
