@@ -85,7 +85,7 @@ def test_boards_of_two_versions_never_mix(cli: Cli) -> None:
     assert one["clean_accuracy"] == two["clean_accuracy"]
     assert "noise_accuracy" not in one
     assert one["corruption_accuracy"] != two["corruption_accuracy"]
-    assert rows(cli("leaderboard", "-b", "digits", "-f", "json")) == [two]
+    assert rows(cli("leaderboard", "-b", "digits", "-f", "json")) == []  # the newest version, which has not run
 
 
 def make_set(folder: Path, cells: dict[str, int], labels: int) -> None:
