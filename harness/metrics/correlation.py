@@ -252,4 +252,5 @@ def _permutation_test(x: F64, y: F64, blocks: Sequence[NDArray[np.int64]], *, se
 
 
 def _plain_ranks(values: F64) -> F64:
-    return _weighted_ranks(values, np.ones((1, len(values))))[0]
+    ranks: F64 = _weighted_ranks(values, np.ones((1, len(values))))[0]
+    return ranks

@@ -124,7 +124,7 @@ def _head(subjects: Subjects) -> list[str]:
 
 
 def _summary(tested: Sequence[Tested], reverse: Sequence[Reverse]) -> list[str]:
-    words = Counter([item.verdict for item in (*tested, *reverse)])
+    words = Counter([*(item.verdict for item in tested), *(item.verdict for item in reverse)])
     judged = sum(item.estimate is not None and item.verdict != "not judged" for item in tested)
     told = ", ".join(f"{words[word]} {word}" for word in ("agrees", "disagrees", "undecided", "not judged"))
     count = len(tested) + len(reverse)

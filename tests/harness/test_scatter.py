@@ -91,8 +91,8 @@ def test_dots_lie_where_their_scores_are(board: Board) -> None:
     found = scatter(board)
     drawn = {title: centre(mark) for title, mark in shapes(scatter_svg(found))}
     assert set(drawn) == {dot_title(found, dot) for dot in found.dots}
-    for axis, pick in ((0, lambda dot: dot.x.value), (1, lambda dot: dot.y.value)):
-        pairs = sorted((pick(dot), drawn[dot_title(found, dot)][axis]) for dot in found.dots)
+    for axis in (0, 1):
+        pairs = sorted(((dot.x, dot.y)[axis].value or 0.0, drawn[dot_title(found, dot)][axis]) for dot in found.dots)
         (low, start), (high, end) = pairs[0], pairs[-1]
         assert (end > start) == (axis == 0)
         for value, place in pairs:

@@ -67,7 +67,8 @@ def board(rows: Mapping[str, Mapping[str, Cell]]) -> Board:
     columns = FIXED_COLUMNS + score_columns(benchmark)
     made = []
     for name, values in rows.items():
-        row: dict[str, Cell] = {column.name: None for column in FIXED_COLUMNS} | {"model": name, "family": "f"}
+        row: dict[str, Cell] = dict.fromkeys((column.name for column in FIXED_COLUMNS), None)
+        row |= {"model": name, "family": "f"}
         for column in columns:
             if column.score:
                 value = values.get(column.name)
