@@ -145,10 +145,17 @@ def _grid(horizontal: _Axis, vertical: _Axis, found: Scatter) -> str:
         parts.append(element("line", x1=_LEFT, x2=right, y1=y, y2=y, class_="p-rule", stroke=RULE))
         parts.append(_small(_LEFT - 8, y + 4, vertical.label(tick), "end"))
     middle = _TOP + _PLOT_HEIGHT / 2
-    parts.append(text(_LEFT + _PLOT_WIDTH / 2, bottom + 42, _axis_title(found.x), text_anchor="middle"))
+    parts.append(
+        text(
+            _LEFT + _PLOT_WIDTH / 2,
+            bottom + 42,
+            _axis_title(found.x, [dot.x for dot in found.dots]),
+            text_anchor="middle",
+        )
+    )
     turned = element(
         "g",
-        text(0, 0, _axis_title(found.y), text_anchor="middle"),
+        text(0, 0, _axis_title(found.y, [dot.y for dot in found.dots]), text_anchor="middle"),
         transform=f"translate(16 {number(middle)}) rotate(-90)",
     )
     return "".join(parts) + turned
@@ -244,9 +251,12 @@ def _scale(column: Column, colours: _Colours) -> str:
     return "".join([*bar, frame, *marks])
 
 
-def _axis_title(column: Column) -> str:
+def _axis_title(column: Column, cells: Sequence[ScoreCell]) -> str:
+    """The column's title with its threat model, its unit, and whether its values are upper bounds."""
     threat = f", {column.norm} {column.eps}" if column.norm and column.eps and column.eps not in column.title else ""
-    return f"{column.title}{threat}{' (%)' if column.kind == 'fraction' else ''}"
+    aside = ["%"] if column.kind == "fraction" else []
+    aside += ["upper bounds"] if any(cell.upper for cell in cells) else []
+    return f"{column.title}{threat}" + (f" ({', '.join(aside)})" if aside else "")
 
 
 def _unit(column: Column) -> str:

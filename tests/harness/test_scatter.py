@@ -132,6 +132,16 @@ def test_hostile_names_stay_text(board: Board) -> None:
     assert any("<script>alert(1)</script>" in title for title, _ in shapes(picture))
 
 
+def test_axes_say_what_is_shown(board: Board) -> None:
+    """Unit, threat model where the title lacks it, and that values are upper bounds where any is."""
+    texts = [item.text for item in parsed(scatter_svg(scatter(board, y="pgd_accuracy_linf"))).iter(f"{SVG}text")]
+    assert "PGD-20 accuracy, Linf 4/255 (%, upper bounds)" in texts
+    assert "Corruption accuracy (%)" in texts
+    assert "Class selectivity" in [
+        item.text for item in parsed(scatter_svg(scatter(board, x="selectivity"))).iter(f"{SVG}text")
+    ]
+
+
 def test_names_beside_few_dots_only(board: Board) -> None:
     """Up to ten models have their names as text; of twenty, only titles do."""
     few = scatter(board)
