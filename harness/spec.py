@@ -338,12 +338,12 @@ class EvaluationSpec:
 
 
 def eps_text(eps: float) -> str:
-    """A radius as people write it: a multiple of 1/255 as such, anything else in plain decimals."""
-    steps = eps * 255
-    nearest = round(steps)
-    if 0 < nearest <= 255 and eps < 1 and math.isclose(steps, nearest, rel_tol=1e-9):
-        return f"{nearest}/255"
-    return f"{eps:g}"
+    """A radius as people write it, whichever is shorter: in steps of 1/255 ("8/255", "0.5/255"), or in decimals."""
+    decimal = f"{eps:g}"
+    steps = round(eps * 510) / 2
+    if steps <= 0 or not math.isclose(steps / 255, eps, rel_tol=1e-9):
+        return decimal
+    return min(decimal, f"{steps:g}/255", key=len)
 
 
 def as_norm(text: str) -> Norm:

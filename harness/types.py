@@ -26,7 +26,7 @@ class Classifier(Protocol):
     Normalisation lives inside. In eval mode it is deterministic and treats images independently.
     """
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor, /) -> torch.Tensor:
         """Logits, float32, n x classes."""
         ...
 

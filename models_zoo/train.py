@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from harness import rng
+from harness.device import check_device, machine
 from harness.errors import InvalidArgument, ModelError
 from harness.types import Json
 from models_zoo.adopt import count_parameters
@@ -27,7 +28,7 @@ from models_zoo.model import ZooModel
 from models_zoo.recipes import RECIPES
 from models_zoo.recipes.base import Recipe, Settings
 from models_zoo.training_data import TrainingData, accuracy, channel_statistics, to_tensor
-from models_zoo.training_device import check_device, machine, packages
+from models_zoo.training_device import packages
 from models_zoo.training_progress import Progress, Step
 from models_zoo.training_run import TrainingRun, learning_rate_at, snapshot
 from models_zoo.training_state import StateFile

@@ -211,7 +211,7 @@ def check_model(
     Example:
         robustboard models check resnet20.th --arch resnet20 --dataset digits --claim 0.93
     """
-    from harness.jobs.kernel import check_device
+    from harness.device import check_device
     from models_zoo.preflight import Wanted, preflight
 
     given = None

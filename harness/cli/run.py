@@ -164,9 +164,9 @@ def make_crew(
     workers: int | None, *, batch_size: int = 128, device: str = "cpu", keep_examples: int = 0
 ) -> tuple[Executor, Settings]:
     """Executor and settings, checked before any store is touched."""
+    from harness.device import check_device
     from harness.jobs.context import Settings
     from harness.jobs.executors.local import choose_executor
-    from harness.jobs.kernel import check_device
 
     check_device(device)
     return choose_executor(workers), Settings(device=device, batch_size=batch_size, keep_examples=keep_examples)

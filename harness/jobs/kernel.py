@@ -21,7 +21,8 @@ from harness.attacks import AttackResult, Numerics, attack_blocks
 from harness.attacks.examples import first_broken, most_kept
 from harness.attacks.physical import predict, probe
 from harness.data import Dataset
-from harness.errors import InvalidArgument, MissingDependency, ModelError, RobustboardError, WorkError
+from harness.device import check_device, device_name, machine
+from harness.errors import ModelError, RobustboardError, WorkError
 from harness.jobs.checking import run_checks
 from harness.jobs.context import Context, ModelSource, load
 from harness.jobs.measuring import run_measure
@@ -88,12 +89,8 @@ class Kernel:
 
     def run(self, task: Task) -> Iterator[BlockOutcome | Failure]:
         """Yield an outcome for each piece as soon as it is done; an error is a value, and the other pieces go on."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.context.settings.threads)
-        try:
+        with machine(threads=self.context.settings.threads, device=self._device, strict=False):
             yield from self._run(task)
-        finally:
-            torch.set_num_threads(threads)
 
     def _run(self, task: Task) -> Iterator[BlockOutcome | Failure]:
         started = time.perf_counter()
@@ -366,28 +363,3 @@ def failure(piece: Piece, error: Exception) -> Failure:
         message=" ".join(message.split())[:1000],
         traceback="".join(lines)[-20_000:],
     )
-
-
-def check_device(name: str) -> torch.device:
-    """A torch device by name.
-
-    Raises:
-        InvalidArgument: not a device name.
-        MissingDependency: a CUDA device where there is none.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InvalidArgument("device", name, "cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InvalidArgument("device", name, "cpu, cuda or cuda:N")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise MissingDependency(f"device {name}: this machine has no CUDA device that torch can use; try --device cpu")
-    return device
-
-
-def device_name(device: torch.device) -> str:
-    """The device as provenance names it."""
-    if device.type == "cuda":
-        return f"{device} {torch.cuda.get_device_name(device)}"[:60]
-    return "cpu"

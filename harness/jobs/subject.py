@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from harness.attacks.examples import as_float
 from harness.attacks.physical import predict
+from harness.device import check_device
 from harness.errors import InvalidArgument
 from harness.jobs.context import ModelSource
-from harness.jobs.kernel import Among, check_device, prepare
+from harness.jobs.kernel import Among, prepare
 
 if TYPE_CHECKING:
     from harness.data import Dataset

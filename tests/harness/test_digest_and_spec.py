@@ -151,10 +151,12 @@ def test_eps_must_be_positive(text: str | float) -> None:
         parse_eps(text)
 
 
-@pytest.mark.parametrize(("eps", "text"), [(8 / 255, "8/255"), (0.5, "0.5"), (12.0, "12"), (1 / 255, "1/255")])
-def test_eps_is_shown_as_people_write_it(eps: float, text: str) -> None:
-    """Multiples of 1/255 as fractions."""
-    assert eps_text(eps) == text
+@pytest.mark.parametrize(
+    "text", ["8/255", "0.5/255", "1/255", "128/255", "0.5", "0.6", "0.2", "1", "12", "0.25", "1e-05", "0.03"]
+)
+def test_eps_is_shown_as_people_write_it(text: str) -> None:
+    """Steps of 1/255 as fractions, unless decimals are shorter (0.6 is 153/255)."""
+    assert eps_text(parse_eps(text)) == text
 
 
 def test_array_digests_see_names_types_shapes_and_bytes() -> None:

@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from harness.errors import DataError, InvalidArgument, MissingDependency
+from harness.errors import DataError, InvalidArgument
 from models_zoo.cards import read_card
 from models_zoo.checkpoints import read_state_dict, weights_digest
 from models_zoo.train_command import main
-from models_zoo.training_device import check_device, deterministic_cuda, machine
 from models_zoo.training_files import read_training_data
 from tests.models_zoo.tiny import quarters
 
@@ -156,49 +154,3 @@ def test_bad_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("models_zoo.training_files.BYTES_LIMIT", 100)
     with pytest.raises(DataError, match=r"unpacks to [0-9]+ bytes, expected at most 100"):
         read_training_data(tmp_path / "half.npz")
-
-
-def test_devices_are_checked() -> None:
-    """Words that are no device, and devices that are not there."""
-    assert check_device("cpu").type == "cpu"
-    for name in ("gpu", "meta", "cuda:x"):
-        with pytest.raises(InvalidArgument, match="cpu, cuda or cuda:N"):
-            check_device(name)
-    absent = f"cuda:{torch.cuda.device_count()}"
-    with pytest.raises(MissingDependency, match=absent):
-        check_device(absent)
-
-
-def test_cuda_runs_are_deterministic_and_put_everything_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside: deterministic kernels, no TF32, no search for fast ones. Afterwards: as before, also after an error."""
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    cudnn = torch.backends.cudnn
-
-    def flags() -> tuple[object, ...]:
-        return (
-            torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision(),
-            cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic,
-        )  # fmt: skip
-
-    before, threads = flags(), torch.get_num_threads()
-
-    def work() -> None:
-        with machine(threads=2, device=torch.device("cuda")):
-            assert flags() == (True, "highest", False, False, True)
-            assert torch.get_num_threads() == 2
-            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        work()
-    assert flags() == before
-    assert torch.get_num_threads() == threads
-    with machine(threads=1, device=torch.device("cpu")):
-        assert flags() == before
-    torch.set_float32_matmul_precision("high")
-    try:
-        with deterministic_cuda():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "high"
-    finally:
-        torch.set_float32_matmul_precision("highest")

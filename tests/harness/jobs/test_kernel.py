@@ -12,10 +12,10 @@ from harness import rng
 from harness.attacks import run_attack
 from harness.benchmarks import Benchmark, parse_benchmark
 from harness.data import open_dataset
-from harness.errors import DataError, InvalidArgument
+from harness.errors import DataError
 from harness.jobs.context import ModelSource, Settings
 from harness.jobs.executors.local import SerialExecutor
-from harness.jobs.kernel import Kernel, check_device, to_float
+from harness.jobs.kernel import Kernel, to_float
 from harness.jobs.runner import Job, context_of, plan_job, run_job
 from harness.outcome import Failure
 from harness.storage.store import Store
@@ -184,13 +184,6 @@ def test_a_data_set_that_changed_since_the_plan_is_an_error(store: Store, job: J
     assert isinstance(outcome, Failure)
     assert "changed since the run was planned" in outcome.message
     assert DataError.__name__ in outcome.traceback
-
-
-@pytest.mark.parametrize("name", ["gpu", "meta", ""])
-def test_bad_devices_are_refused(name: str) -> None:
-    """A device is cpu, cuda or cuda:N."""
-    with pytest.raises(InvalidArgument, match="device"):
-        check_device(name)
 
 
 def test_models_with_batch_dependent_logits_are_flagged_and_run_at_a_fixed_batch(
