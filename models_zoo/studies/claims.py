@@ -101,8 +101,9 @@ def examine(claim: Claim, subjects: Subjects) -> Tested:
     x = claim.x
     have = [item for item in subjects.sweep if claim.y in item.values and (x in {None, "alpha"} or x in item.values)]
     peak = _peak(claim.y, subjects)
+    nothing: Verdict = "not judged" if claim.sign == 0 else "undecided"
     if len(have) < MODELS:
-        return Tested(claim=claim, estimate=None, p_value=None, peak=peak, verdict="undecided")
+        return Tested(claim=claim, estimate=None, p_value=None, peak=peak, verdict=nothing)
     designs = [item.alpha for item in have]
     up = [item.values[claim.y] for item in have]
     if x is None:
@@ -111,7 +112,7 @@ def examine(claim: Claim, subjects: Subjects) -> Tested:
     across = [float(item.alpha or 0.0) if x == "alpha" else item.values[x] for item in have]
     found = rank_correlation(across, up, designs)
     if found is None:
-        return Tested(claim=claim, estimate=None, p_value=None, peak=peak, verdict="undecided")
+        return Tested(claim=claim, estimate=None, p_value=None, peak=peak, verdict=nothing)
     verdict = judge(found.rho, claim.sign)
     return Tested(claim=claim, estimate=found.rho, p_value=found.p_value, peak=peak, verdict=verdict)
 

@@ -21,8 +21,9 @@ gradients go along. This report tests each statement again.
 SUMMARY: Final = """\
 ## In short
 
-{told}, of {count} statements. They overlap, and nothing is corrected for their number: of {judged} intervals of 95 %,
-about {chance:.1f} would miss the truth by chance.
+{told}, of {count} statements.
+They overlap, and nothing is corrected for their number: of {judged} intervals of 95 %, about {chance:.1f} would miss
+the truth by chance.
 """
 
 STATEMENTS: Final = """\

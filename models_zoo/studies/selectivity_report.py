@@ -37,6 +37,7 @@ TABLES: Final[tuple[tuple[str, str, tuple[tuple[str, str, Show], ...]], ...]] = 
         (
             ("selectivity", "selectivity", three),
             ("selectivity_floor", "floor", three),
+            ("above_floor", "above floor", three),
             ("dead_units", "dead units", whole),
             ("clean_accuracy", "clean", percent),
             ("corruption_accuracy", "corruptions", percent),
@@ -119,8 +120,19 @@ def _head(subjects: Subjects) -> list[str]:
             others=len(subjects.others),
             benchmark=f"{board.benchmark}@{board.version}",
             images=_range(images),
-        )
+        ),
+        *_incomplete(subjects),
     ]
+
+
+def _incomplete(subjects: Subjects) -> list[str]:
+    """A warning where models lack anything that the tables show."""
+    wanted = {name for _, _, columns in TABLES for name, _, _ in columns}
+    lacking = [item.name for item in (*subjects.sweep, *subjects.others) if not wanted <= set(item.values)]
+    if not lacking:
+        return []
+    names = ", ".join(escape_markdown(name) for name in lacking)
+    return [f"**Not finished**: of {len(lacking)} models not everything is evaluated yet: {names}.\n"]
 
 
 def _summary(tested: Sequence[Tested], reverse: Sequence[Reverse]) -> list[str]:

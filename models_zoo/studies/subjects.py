@@ -134,8 +134,8 @@ def derived(cells: Mapping[str, float], tables: Sequence[MeasureTable]) -> dict[
 
     Returns:
         `retention` (corruption accuracy over clean accuracy), `on_correct_E` (PGD accuracy over clean accuracy: the
-        share of the images that are right clean, since a robust image is right clean), and for each dimension, `NAME`
-        over all layers and `early_NAME` over the first half of the layers.
+        share of the images that are right clean, since a robust image is right clean), `above_floor` (selectivity minus
+        its floor), and for each dimension, `NAME` over all layers and `early_NAME` over the first half of the layers.
     """
     values: dict[str, float] = {}
     clean = cells.get("clean_accuracy")
@@ -145,6 +145,8 @@ def derived(cells: Mapping[str, float], tables: Sequence[MeasureTable]) -> dict[
         for eps in EPS:
             if (name := f"pgd_accuracy_linf_{eps}_255") in cells:
                 values[f"on_correct_{eps}"] = cells[name] / clean
+    if "selectivity" in cells and "selectivity_floor" in cells:
+        values["above_floor"] = cells["selectivity"] - cells["selectivity_floor"]
     for name, (measure, quantity) in _LAYERED.items():
         found = [table for table in tables if table.measure == measure and table.layers and table.current]
         if found:

@@ -75,6 +75,7 @@ def test_claims_without_numbers() -> None:
     """Nothing measured, too few models, or a constant: undecided without an estimate."""
     made = sweep()
     assert examine(claim("gradient_cv_units"), made).estimate is None
+    assert examine(claim("input_gradient_l2"), made).verdict == "not judged"
     few = replace(made, sweep=made.sweep[:3])
     assert examine(claim("corruption_accuracy"), few).estimate is None
     same = tuple(replace(item, values={**item.values, "corruption_accuracy": 0.5}) for item in made.sweep)
@@ -127,8 +128,10 @@ def tables() -> list[Any]:
 
 def test_derived_by_hand() -> None:
     """Ratios to clean accuracy; early layers are the first two of four; gaps are PGD minus corruptions."""
-    found = derived({"clean_accuracy": 0.8, "corruption_accuracy": 0.4, "pgd_accuracy_linf_4_255": 0.2}, tables())
+    made = {"clean_accuracy": 0.8, "corruption_accuracy": 0.4, "pgd_accuracy_linf_4_255": 0.2}
+    found = derived(made | {"selectivity": 0.3, "selectivity_floor": 0.1}, tables())
     expected = {
+        "above_floor": 0.2,
         "retention": 0.5,
         "on_correct_4": 0.25,
         "dimension": 0.25,
@@ -238,6 +241,7 @@ def test_report_holds_the_numbers() -> None:
         assert item.text.replace("'", "&#39;") in page or item.text in page
     assert 'src="s-sweep.svg"' in page
     assert "6 settings of alpha with 3 seeds each" in page.replace("\n", " ")
+    assert "of 21 models not everything is evaluated yet" in page  # the made sweep has no dimensions
 
 
 def test_pictures() -> None:
