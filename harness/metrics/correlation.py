@@ -26,7 +26,8 @@ ENUMERATED: Final = 7
 """Up to this many blocks all orders are gone through (5,040), above that `RESAMPLES` random ones."""
 LEAST: Final = 3
 """Models below which no correlation is given: two always have rho -1 or 1."""
-MOST: Final = 2000
+MOST: Final = 500
+"""Models above which none is given: the memory of the bootstrap grows with them."""
 _TIE: Final = 1e-9
 _CHUNK: Final = 1 << 22
 
@@ -59,7 +60,7 @@ def spearman(x: Sequence[float] | F64, y: Sequence[float] | F64) -> float | None
     """Spearman's rho: the Pearson correlation of ranks, ties at their mean rank (C. Spearman, 1904).
 
     Args:
-        x: n finite numbers, n at least 3 and at most 2,000.
+        x: n finite numbers, n at least 3 and at most 500.
         y: as many.
 
     Returns:
@@ -91,7 +92,7 @@ def rank_correlation(
     observed order; the same book, section 4.3).
 
     Args:
-        x: n finite numbers, one a model; n from 3 to 2,000.
+        x: n finite numbers, one a model; n from 3 to 500.
         y: as many.
         designs: which design each model belongs to; None if each is its own.
         seed: of the draws.
