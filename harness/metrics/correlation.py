@@ -86,7 +86,8 @@ def rank_correlation(
 
     Intervals are percentiles of rho over bootstrap samples (B. Efron, Annals of Statistics 7, 1979), of designs drawn
     with replacement with all their models (the cluster bootstrap; Davison & Hinkley, "Bootstrap Methods and their
-    Application", 1997, section 3.8) and of models. Samples in which a side is constant have no rho and are left out.
+    Application", 1997, section 3.8) and of models. Copies tie in rank, so with few designs the interval leans to 0.
+    Samples in which a side is constant have no rho and are left out.
     The permutation test exchanges whole designs if they have equally many models (those of a design keep their order,
     which should be that of seeds), else models: exactly up to 7 blocks, with 10,000 random orders above (p counts the
     observed order; the same book, section 4.3).
