@@ -71,7 +71,8 @@ def test_readme_story_runs(cli: Cli, tmp_path: Path) -> None:
         changed = line.replace("~/images/photos", str(photos.resolve())).replace("model.pt", "model.safetensors")
         arguments = shlex.split(changed.replace("--limit 200", "--limit 2"))[1:]
         answer = cli(*arguments, *(["--workers", "1"] if arguments[0] == "run" else []))
-        assert answer.code == 0, f"{line}: {answer.err}"
+        # untrained weights do not keep the claim of .93, and the pre-flight says so
+        assert answer.code == (1 if arguments[1] == "check" else 0), f"{line}: {answer.err}"
 
 
 def test_readme_python_runs(
