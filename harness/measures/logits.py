@@ -72,8 +72,10 @@ def loss_gradient_norms(
         ModelError: logits without gradient or not finite.
     """
     point, logits = _logits(model, images)
-    gradient = _gradient(cross_entropy(logits, labels).sum(), point).double()
-    return torch.linalg.vector_norm(gradient, dim=1), gradient.abs().sum(1)
+    gradient = _gradient(cross_entropy(logits, labels).sum(), point)
+    # summed in float64 without a copy of the gradients: such copies, made batch by batch, fragment the heap
+    l2, l1 = (torch.linalg.vector_norm(gradient, ord=order, dim=1, dtype=torch.float64) for order in (2, 1))
+    return l2, l1
 
 
 def _logits(model: Classifier, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

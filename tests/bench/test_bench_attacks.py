@@ -98,17 +98,21 @@ def _full_budget(name: str, make: Callable[[], Case]) -> None:
 @pytest.mark.bench
 def test_full_budget_on_digits() -> None:
     """The adversarially trained digits model, where nearly all images survive."""
-    _full_budget(ROBUST, lambda: digits_case(ROBUST, "8/255", 48))
+    _full_budget(ROBUST, lambda: digits_case(ROBUST, "8/255", 96))
 
 
 @pytest.mark.bench
 def test_full_budget_on_photographs() -> None:
-    """The adversarially trained `resnet20`."""
+    """The adversarially trained `resnet20` on 24 photographs, of which 16 stand: one full physical batch.
+
+    Batches are filled up to multiples of 16 rows, so that outcomes do not depend on them; where ten images stand, six
+    rows of sixteen are filling, and the ratio falls below 1.
+    """
     if ROBUST_PHOTOGRAPHS not in list_models():
         pytest.skip(f"{ROBUST_PHOTOGRAPHS} is not bundled")
     _full_budget(
         ROBUST_PHOTOGRAPHS,
-        lambda: Case(load(ROBUST_PHOTOGRAPHS), *pictures(16, photographs=True), "Linf", parse_eps("2/255"), "standard"),
+        lambda: Case(load(ROBUST_PHOTOGRAPHS), *pictures(24, photographs=True), "Linf", parse_eps("2/255"), "standard"),
     )
 
 
