@@ -21,7 +21,13 @@ from models_zoo.preflight.report import Finding
 
 LEAST_SECONDS = 0.5
 MOST_PASSES = 16
-SUITES = {"clean": "clean", "corruptions": "corruptions", "attack": "attacks", "measure": "measures"}
+SUITES = {
+    "clean": "clean",
+    "corruptions": "corruptions",
+    "attack": "attacks",
+    "measure": "measures",
+    "checks": "checks",
+}
 """Kind of a benchmark's entry -> what people call it."""
 
 
@@ -166,7 +172,7 @@ def costs(data: Dataset, measured: Speed) -> Finding:
         facts: dict[str, object] = {"benchmark": benchmark.label}
         for suite, cost in suites.items():
             seconds = measured.seconds(cost)
-            bound = "at most " if suite == "attacks" else ""
+            bound = "at most " if suite in ("attacks", "checks") else ""
             parts.append(f"{suite} {'cannot run' if seconds is None else bound + _duration(seconds)}")
             facts[suite] = {
                 "seconds": seconds,

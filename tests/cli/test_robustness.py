@@ -85,7 +85,7 @@ def test_the_tables_show_the_numbers_of_the_json(cli: Cli, db: Path) -> None:
         ((EMPTY, "--robustness"), ("unknown attack results of model", EMPTY)),
         (("small.z.d", "--robustness"), ("unknown model 'small.z.d'", "did you mean")),
         ((MODEL, "--robustness", "--plot", "out.png"), ("plot: got 'out.png'", ".svg")),
-        ((MODEL, "--robustness", "--corruptions"), ("robustness", "one of the two")),
+        ((MODEL, "--robustness", "--corruptions"), ("robustness", "one of them")),
     ],
 )
 def test_what_cannot_be_shown_is_refused(

@@ -210,7 +210,7 @@ def test_costs_are_the_plans() -> None:
     benchmark = load_benchmark("digits")
     row = next(item for item in finding.facts["benchmarks"] if item["benchmark"] == benchmark.label)
     whole = make_plan(benchmark.requests(ModelRef(name="m", digest="0" * 64), Target.plain(data.ref())), {}).cost
-    suites = [row[name] for name in ("clean", "corruptions", "attacks", "measures")]
+    suites = [row[name] for name in ("clean", "corruptions", "attacks", "measures", "checks")]
     assert sum(item["forwards"] for item in suites) == whole.forwards
     assert sum(item["backwards"] for item in suites) == whole.backwards
     assert sum(item["corrupted_images"] for item in suites) == whole.corrupted == 19 * 5 * 500
