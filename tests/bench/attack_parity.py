@@ -102,7 +102,7 @@ def table(given: argparse.Namespace) -> int:
     out.write("|---|---|---|---|---|---|---|---|---|---|---|\n")
     rows = read(given.log)
     for row in rows:
-        share = sum(row["forwards"][1:]) / row["forwards"][0]
+        share = row["forwards"][1] / row["forwards"][0]
         out.write(
             f"| {row['model']} | {row['images']} | {row['norm']} {row['eps']} | {row['precision']} | {row['attack']} "
             f"| {', '.join(map(str, row['reference']))} | {row['ours']} | {row['seconds'][0]} | {row['seconds'][1]} "
