@@ -13,12 +13,13 @@ import torch
 
 from harness.attacks import ATTACKS, AttackResult, Numerics, attack_blocks
 from harness.attacks.base import CLEAN
+from harness.attacks.catalogue import attack_bound
 from harness.attacks.checks import examine
 from harness.attacks.examples import first_broken
 from harness.errors import InvalidArgument
 from harness.metrics.intervals import wilson
 from harness.outcome import Examples
-from harness.spec import ATTACK_BLOCK, Precision, Scalar, parse_eps
+from harness.spec import ATTACK_BLOCK, Precision, Scalar, as_norm, parse_eps
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -145,11 +146,31 @@ def attack_once(subject: Subject, request: Request, done: Done | None = None) ->
         ModelError: the model misbehaves.
     """
     attack = ATTACKS.get(request.attack)
-    norm, eps = attack.check_norm(request.norm), parse_eps(request.eps)
+    attack.check_norm(request.norm)
+    parse_eps(request.eps)
     if not 1 <= request.images <= len(subject.data):
         raise InvalidArgument("limit", request.images, f"1 to {len(subject.data)}")
+    complete = attack.complete(request.options)
     started = time.perf_counter()
-    block = ATTACK_BLOCK if attack.per_image else request.batch_size
+    with subject.machine():  # as a worker of a run has it: the same verdicts, bit for bit
+        tally, doubts = _attacked(subject, request, ATTACK_BLOCK if attack.per_image else request.batch_size, done)
+    return Verdict(
+        images=tally.images,
+        robust=tally.robust,
+        clean=tally.images - tally.names[CLEAN],
+        bound=attack_bound(request.attack, complete),
+        broken_by=dict(tally.names.most_common()),
+        forwards=tally.forwards / tally.images,
+        backwards=tally.backwards / tally.images,
+        borderline=tally.borderline,
+        flags={**subject.flags, **doubts, **tally.flags},
+        seconds=time.perf_counter() - started,
+        examples=tally.joined() if request.collect else None,
+    )
+
+
+def _attacked(subject: Subject, request: Request, block: int, done: Done | None) -> tuple[_Tally, dict[str, str]]:
+    """All blocks, and the quick checks."""
     tally = _Tally()
     for start in range(0, request.images, POOL * block):
         stop = min(start + POOL * block, request.images)
@@ -166,24 +187,12 @@ def attack_once(subject: Subject, request: Request, done: Done | None = None) ->
         subject.model,
         subject.images(0, sample),
         torch.from_numpy(np.array(subject.labels[:sample])).to(subject.device),
-        norm=norm,
-        eps=eps,
+        norm=as_norm(request.norm),
+        eps=parse_eps(request.eps),
         fixed_batch=subject.fixed_batch,
         thorough=False,
     )
-    return Verdict(
-        images=tally.images,
-        robust=tally.robust,
-        clean=tally.images - tally.names[CLEAN],
-        bound=attack.bound,
-        broken_by=dict(tally.names.most_common()),
-        forwards=tally.forwards / tally.images,
-        backwards=tally.backwards / tally.images,
-        borderline=tally.borderline,
-        flags={**subject.flags, **doubts, **tally.flags},
-        seconds=time.perf_counter() - started,
-        examples=tally.joined() if request.collect else None,
-    )
+    return tally, doubts
 
 
 def _pool(subject: Subject, request: Request, start: int, stop: int, block: int) -> Iterator[tuple[int, AttackResult]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from harness.attacks.examples import as_float
 from harness.attacks.physical import predict
-from harness.device import check_device
+from harness.device import check_device, machine
 from harness.errors import InvalidArgument
-from harness.jobs.context import ModelSource
+from harness.jobs.context import ModelSource, Settings
 from harness.jobs.kernel import Among, prepare
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class Subject:
     flags: dict[str, str]
     device: torch.device
 
+    def machine(self) -> AbstractContextManager[None]:
+        """Threads and kernels as a worker of a run has them, so that verdicts are a run's, bit for bit."""
+        return worker_machine(self.device)
+
     def images(self, start: int, stop: int) -> torch.Tensor:
         """Images [start, stop) as the model takes them."""
         return torch.from_numpy(as_float(self.data.images(start, stop))).to(self.device)
@@ -58,10 +63,11 @@ class Subject:
             ModelError: non-finite or wrongly shaped logits.
         """
         right = np.zeros(len(images), dtype=np.bool_)
-        for rows in _spans(len(images), batch_size):
-            tensor = torch.from_numpy(images[rows].copy()).to(self.device)  # a copy: files are read-only memory
-            logits = predict(self.model, tensor, batch_size=batch_size, fixed_batch=self.fixed_batch)
-            right[rows] = logits.argmax(dim=1).cpu().numpy() == self.labels[indices[rows]]
+        with self.machine():
+            for rows in _spans(len(images), batch_size):
+                tensor = torch.from_numpy(images[rows].copy()).to(self.device)  # a copy: files are read-only memory
+                logits = predict(self.model, tensor, batch_size=batch_size, fixed_batch=self.fixed_batch)
+                right[rows] = logits.argmax(dim=1).cpu().numpy() == self.labels[indices[rows]]
         return right
 
 
@@ -80,7 +86,8 @@ def open_subject(source: ModelSource, data: Dataset, device: str = "cpu") -> Sub
         wanted = f"a model for {data.image_size[0]}x{data.image_size[1]} images"
         raise InvalidArgument("model", f"{source.name} ({size[0]}x{size[1]})", wanted)
     where = check_device(device)
-    loaded = prepare(source, data.images(0, min(64, len(data))), where)
+    with worker_machine(where):
+        loaded = prepare(source, data.images(0, min(64, len(data))), where)
     model: Classifier = loaded.model
     labels = np.asarray(data.labels)
     if data.present is not None:
@@ -94,6 +101,11 @@ def open_subject(source: ModelSource, data: Dataset, device: str = "cpu") -> Sub
         flags=dict(loaded.flags),
         device=where,
     )
+
+
+def worker_machine(device: torch.device) -> AbstractContextManager[None]:
+    """What a worker of a run asks of the machine by default."""
+    return machine(threads=Settings().threads, device=device, strict=False)
 
 
 def _spans(n: int, batch_size: int) -> Iterator[slice]:

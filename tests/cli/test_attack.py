@@ -153,6 +153,29 @@ def test_run_marks_bounds_and_flags(cli: Cli) -> None:
     assert "flag ball_covers_images: eps 4000 is at least 3072" in answer.out
 
 
+def test_run_hands_on_the_bound_of_an_attack_inside(cli: Cli) -> None:
+    """Bisection over the fast ensemble is an upper bound; over PGD it is that attack's own."""
+    answers = [
+        cli(
+            "attack",
+            "run",
+            MODEL,
+            "-a",
+            "bisect",
+            "--eps",
+            "2/255",
+            "--limit",
+            "4",
+            "--set",
+            "levels=1",
+            "--set",
+            inner,
+        )
+        for inner in ("inner=fast", "inner=pgd")
+    ]
+    assert ["robust accuracy: <= " in answer.out for answer in answers] == [True, False], answers
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -393,6 +416,25 @@ def test_probabilities_are_flagged(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     found = json.loads(cli(*RUN, "--limit", "8", "--json").out)
     assert "probabilities" in found["flags"]
     assert found["flags"]["probabilities"]
+
+
+def test_run_has_the_threads_of_a_worker(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread as in a run, whatever the process has, which gets its own back."""
+    seen: set[int] = set()
+
+    def watched(logits: torch.Tensor) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return logits
+
+    monkeypatch.setattr(kernel, "load", lambda source: Altered(load(source), watched))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert cli(*RUN, "--limit", "4").code == 0
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {1}
 
 
 def test_a_model_for_other_images_is_refused(cli: Cli, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.attacks import ATTACKS, AttackResult, attack_blocks, run_attack
+from harness.attacks import ATTACKS, AttackResult, attack_blocks, distances, losses, run_attack
 from harness.attacks.catalogue import attack_bound, attack_version
 from harness.attacks.curves import bisect, radii
+from harness.attacks.physical import predict
 from harness.benchmarks.loader import Group, perturbations
 from harness.errors import InvalidArgument
 from harness.spec import AttackSpec
@@ -194,3 +195,28 @@ def test_the_grid_ends_at_eps() -> None:
             assert len(grid) == levels
             assert grid[-1] == eps
             assert np.allclose(np.diff((0.0, *grid)), eps / levels)
+
+
+def test_each_radius_starts_from_the_clean_image(
+    small_conv: Make, images: Images, own_labels: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a larger ball found is no start for a smaller one: margin and logits are the clean image's again."""
+    model, pictures = small_conv(), images(24, (3, 10, 10))
+    labels = own_labels(model, pictures)
+    seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    make = distances._ball
+
+    def recorded(*given: Any) -> Any:
+        ball = make(*given)
+        seen.append((given[1].clone(), ball.verdicts.margin.clone(), ball.verdicts.scale.clone()))
+        return ball
+
+    monkeypatch.setattr(distances, "_ball", recorded)
+    run_attack(model, pictures, labels, "bisect", eps=0.02, inner="pgd", levels=15)
+    logits = predict(model, pictures)
+    margin, scale = losses.margin(logits, labels), logits.abs().amax(dim=1)
+    assert len({int(row) for rows, _, _ in seen for row in rows}) == 24
+    assert sum(len(rows) for rows, _, _ in seen) > 48
+    for rows, started, size in seen:
+        assert torch.equal(started, margin[rows])
+        assert torch.equal(size, scale[rows])
