@@ -1,6 +1,7 @@
 """`fast` against `standard`, image by image, on what a store holds.
 
-`python -m tests.bench.fast_against_standard --db FILE` reads the board `digits@3` that `make quickstart` fills; computes nothing.
+`python -m tests.bench.fast_against_standard --db FILE` reads the board `digits@3` that `make quickstart` fills; it
+computes nothing.
 """
 
 from __future__ import annotations
