@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.base import Dataset, digest_in_chunks
-from harness.data.image_file import show
+from harness.data.image_file import read_head, show
 from harness.data.order import round_robin
 from harness.errors import DataError
 
@@ -117,12 +117,9 @@ def _state(path: Path) -> tuple[int, int]:
 
 def _class_names(path: Path) -> tuple[str, ...]:
     """The lines of a text file, without empty ones."""
+    content = read_head(path, NAMES_LIMIT + 1)
     try:
-        with path.open("rb") as file:
-            content = file.read(NAMES_LIMIT + 1)
         text = content.decode("ascii")
-    except OSError as error:
-        raise DataError(f"{show(path)}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DataError(f"{show(path)}: not plain text, expected one class name a line") from None
     names = tuple(line.strip() for line in text.splitlines() if line.strip())

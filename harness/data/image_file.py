@@ -48,14 +48,23 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         DataError: it cannot be read or is larger than 64 MiB.
     """
-    try:
-        with path.open("rb") as handle:
-            content = handle.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"image {show(path)}: cannot be read ({error.strerror})") from None
+    content = read_head(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise DataError(f"image {show(path)}: larger than {MAX_BYTES >> 20} MiB, expected a smaller file")
     return content
+
+
+def read_head(path: Path, limit: int) -> bytes:
+    """A file's bytes, up to a limit.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as handle:
+            return handle.read(limit)
+    except OSError as error:
+        raise DataError(f"{show(path)}: cannot be read ({error.strerror})") from None
 
 
 def image_size(content: bytes, path: Path) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.image_file import SUFFIXES, show
+from harness.data.image_file import SUFFIXES, read_head, show
 from harness.data.order import round_robin
 from harness.data.published import PictureFolder
 from harness.errors import DataError
@@ -113,11 +113,7 @@ def _annotated(folder: Path, listed: Path, classes: Sequence[str] | None) -> dic
 
 def _lines(path: Path) -> list[str]:
     """The lines of a text file, without empty ones."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(TEXT_LIMIT + 1)
-    except OSError as error:
-        raise DataError(f"{show(path)}: cannot be read ({error.strerror})") from None
+    content = read_head(path, TEXT_LIMIT + 1)
     if len(content) > TEXT_LIMIT or not content.isascii():
         raise DataError(f"{show(path)}: expected a short plain text")
     return [line for line in content.decode("ascii").splitlines() if line.strip()]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from harness.errors import InvalidArgument
-from models_zoo.architectures.base import Network, Record
+from models_zoo.architectures.base import Architecture, Network, Record
 from models_zoo.architectures.recording import recording
 
 _INNER = "inner."
@@ -73,6 +73,40 @@ class AdaptedNetwork(Network):
             raise InvalidArgument("architecture", shape, f"a network that gives {PROBE} x {classes} logits")
         self.train()
         return frozenset(name for name, maps in found.items() if maps.shape[0] == PROBE)
+
+
+def describe_adapted(
+    package: str,
+    release: str,
+    name: str,
+    make: Callable[..., nn.Module],
+    *,
+    min_size: int,
+    side: int,
+    citation: str,
+) -> Architecture:
+    """The architecture `PACKAGE:NAME`.
+
+    Args:
+        package: "torchvision" or "timm".
+        release: the package's; the same weights may give other logits in another.
+        name: the package's name of the network.
+        make: (classes, (height, width) or nothing for the network's own) -> network.
+        min_size: smallest height and width of images.
+        side: the usual height and width.
+        citation: source.
+    """
+    classifier = find_classifier(make)
+    return Architecture(
+        name=f"{package}:{name}",
+        version=f"1+{package}-{release}",
+        builder=lambda classes, size: adapt(make, classifier, classes, size),
+        min_size=min_size,
+        default_size=(side, side),
+        classifier=classifier,
+        description=f"{name} as {package} has it",
+        citation=citation,
+    )
 
 
 def adapt(

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from harness.errors import MissingDependency, UnknownName
-from models_zoo.architectures.adapted import adapt, find_classifier
+from models_zoo.architectures.adapted import describe_adapted
 from models_zoo.architectures.base import Architecture
 
 _SMALLEST = 32
@@ -52,14 +52,5 @@ def describe(name: str) -> Architecture:
         network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **options)
         return network
 
-    classifier = find_classifier(make)
-    return Architecture(
-        name=f"timm:{name}",
-        version=f"1+timm-{timm.__version__}",
-        builder=lambda classes, size: adapt(make, classifier, classes, size),
-        min_size=smallest,
-        default_size=(side, side),
-        classifier=classifier,
-        description=f"{name} as timm has it",
-        citation=f"Wightman, PyTorch Image Models (timm), {name}",
-    )
+    citation = f"Wightman, PyTorch Image Models (timm), {name}"
+    return describe_adapted("timm", timm.__version__, name, make, min_size=smallest, side=side, citation=citation)

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision import models
 
 from harness.errors import UnknownName
-from models_zoo.architectures.adapted import adapt, find_classifier
+from models_zoo.architectures.adapted import describe_adapted
 from models_zoo.architectures.base import Architecture
 
 _SIZED = {"vit": ("image_size", 32), "maxvit": ("input_size", 224)}
@@ -42,14 +42,5 @@ def describe(name: str) -> Architecture:
         network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **options)
         return network
 
-    classifier = find_classifier(make)
-    return Architecture(
-        name=f"torchvision:{name}",
-        version=f"1+torchvision-{torchvision.__version__.split('+')[0]}",
-        builder=lambda classes, size: adapt(make, classifier, classes, size),
-        min_size=smallest,
-        default_size=(side, side),
-        classifier=classifier,
-        description=f"{name} as torchvision has it",
-        citation=f"torchvision, models.{name}",
-    )
+    release, citation = torchvision.__version__.split("+")[0], f"torchvision, models.{name}"
+    return describe_adapted("torchvision", release, name, make, min_size=smallest, side=side, citation=citation)

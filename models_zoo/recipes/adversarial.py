@@ -42,6 +42,16 @@ def variant(settings: Settings) -> str:
     return "linf" + size.replace(".", "_").replace("-", "m")
 
 
+EPS = HyperParameter(name="eps", kind="radius", default="8/255", maximum=1.0, help="Linf radius of the attack")
+RELATIVE_STEP = HyperParameter(
+    name="relative_step",
+    kind="number",
+    default=2.5,
+    minimum=0.01,
+    maximum=100.0,
+    help="step size times steps, in radii",
+)
+
 ADVERSARIAL = Recipe(
     name="adversarial",
     version="1",
@@ -51,12 +61,9 @@ ADVERSARIAL = Recipe(
     "Towards deep learning models resistant to adversarial attacks, ICLR 2018",
     objective=objective,
     own=(
-        HyperParameter(name="eps", kind="radius", default="8/255", maximum=1.0, help="Linf radius of the attack"),
+        EPS,
         HyperParameter(name="steps", kind="integer", default=7, minimum=1, maximum=1000, help="steps of the attack"),
-        HyperParameter(
-            name="relative_step", kind="number", default=2.5, minimum=0.01, maximum=100.0,
-            help="step size times steps, in radii",
-        ),
+        RELATIVE_STEP,
     ),
     variant=variant,
 )  # fmt: skip

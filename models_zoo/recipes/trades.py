@@ -61,12 +61,9 @@ TRADES = Recipe(
     "Theoretically principled trade-off between robustness and accuracy, ICML 2019",
     objective=objective,
     own=(
-        HyperParameter(name="eps", kind="radius", default="8/255", maximum=1.0, help="Linf radius of the attack"),
+        adversarial.EPS,
         HyperParameter(name="steps", kind="integer", default=10, minimum=1, maximum=1000, help="steps of the attack"),
-        HyperParameter(
-            name="relative_step", kind="number", default=2.5, minimum=0.01, maximum=100.0,
-            help="step size times steps, in radii",
-        ),
+        adversarial.RELATIVE_STEP,
         HyperParameter(
             name="beta", kind="number", default=DEFAULT_BETA, minimum=0.0, maximum=1000.0,
             help="weight of the divergence against the cross-entropy",

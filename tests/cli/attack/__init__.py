@@ -1,0 +1,1 @@
+"""`robustboard attack` through the command line."""
