@@ -347,7 +347,7 @@ class MeasureModel(BaseModel):
     version: str
     current: Annotated[bool, Field(description="false if the service would measure it in another version")]
     options: dict[str, str | int | float | bool]
-    parts: Annotated[str, Field(description="what spreads are over: units, conditions, shuffles or images")]
+    parts: Annotated[str, Field(description="what spreads are over: units, conditions or images")]
     dataset: str
     split: str
     dataset_digest: str

@@ -50,7 +50,7 @@ class MeasureTable:
     """False if this robustboard would measure it in another version."""
     options: Mapping[str, object]
     parts: str
-    """What the values behind a number are: units, conditions, shuffles or images."""
+    """What the values behind a number are: units, conditions or images."""
     dataset: str
     split: str
     dataset_digest: str

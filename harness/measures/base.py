@@ -47,7 +47,7 @@ class MeasureEntry:
     """The layer's (or network's) number."""
     units: NDArray[np.float32] | None = None
     """The values behind the number, float32, or None where there are none. What one of them stands for is the measure's
-    `parts`: a unit of the layer, a condition (corruption and severity), a shuffle or an image. NaN: left out."""
+    `parts`: a unit of the layer, a condition (corruption and severity) or an image. NaN: left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -144,7 +144,7 @@ class Measure:
     source: str = ""
     quantities: tuple[str, ...] = ()
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
-    parts: Literal["units", "conditions", "shuffles", "images"] = "units"
+    parts: Literal["units", "conditions", "images"] = "units"
     keyed: bool = False
     passes: Callable[[Options, int], Passes] = _one_pass
     resolve: Callable[[dict[str, Scalar]], dict[str, Scalar]] = _as_given
@@ -191,7 +191,7 @@ class Measure:
         options: Options | None = None,
         indices: NDArray[np.int64] | None = None,
     ) -> MeasureResult:
-        """Measure `model` on `batches`, in memory that does not grow with their number.
+        """Measure `model` on `batches`, in memory of sums and at most a few numbers an image.
 
         Args:
             model: a classifier in eval mode, with `features` where layers are measured; batches are moved to its device

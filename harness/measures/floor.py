@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from harness import rng
-from harness.measures.base import FLOOR_VERSION, NETWORK, MeasureEntry, MeasureResult
-from harness.measures.selectivity import DEAD_BELOW, class_means, selectivity_from_means
+from harness.errors import ModelError
+from harness.measures.base import FLOOR_VERSION, MeasureEntry, MeasureResult
+from harness.measures.selectivity import DEAD_BELOW, selectivity_from_means
 from harness.measures.stream import STATE_BYTES, layer_entries, responses_of, walk, with_network
 from harness.types import FeatureModel
 
@@ -39,55 +40,31 @@ def permutations(seed: int, shuffles: Sequence[int], count: int) -> NDArray[np.i
     return order
 
 
-def shuffled_selectivity(
-    responses: torch.Tensor, labels: torch.Tensor, shuffles: int, *, seed: int = 0
-) -> torch.Tensor:
-    """Selectivity of units under permuted labels.
-
-    Args:
-        responses: n x units, non-negative.
-        labels: n, int64; at least two classes present.
-        shuffles: number of permutations.
-        seed: of the permutations.
-
-    Returns:
-        shuffles x units, in [0, 1].
-
-    Raises:
-        InvalidArgument: fewer than two classes present.
-    """
-    classes = int(labels.max()) + 1
-    rows = [
-        selectivity_from_means(*class_means(responses, labels[torch.from_numpy(order)], classes))
-        for order in permutations(seed, range(shuffles), len(labels))
-    ]
-    return torch.stack(rows)
-
-
 def measure_floor(
     model: FeatureModel, batches: Iterable[torch.Tensor], labels: Labels, *, shuffles: int, seed: int
 ) -> MeasureResult:
     """The work of the measure "selectivity_floor"; see `Measure.run`.
 
     Returns:
-        "floor" (layers with one value a unit, the mean over shuffles; the network's has one value a shuffle),
-        "above_floor" (index minus floor; layers with one value a unit), "dead_units" (a count: largest class mean below
-        1e-6) and "dead_fraction".
+        "floor" (layers with one value a unit, the mean over shuffles), "above_floor" (index minus floor; layers with
+        one value a unit), "dead_units" (a count: largest class mean below 1e-6) and "dead_fraction".
 
     Raises:
         InvalidArgument: no `features`, batches and labels that differ, or one class alone.
-        ModelError: activations that are not finite.
+        ModelError: activations that are not finite, or negative class means.
     """
     kinds, targets = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
     sizes = {layer: values.shape[1] for layer, values in responses_of(model, next(iter(batches))[:1]).items()}
-    bytes_each = 8 * len(kinds) * sum(sizes.values())
+    bytes_each = 8 * (len(kinds) * sum(sizes.values()) + len(targets))  # of a shuffle: its sums and its labels
     at_once = max(1, STATE_BYTES // bytes_each)
     true = _indices(model, batches, labels, targets[None, :], len(kinds), sizes)
     floors: dict[str, list[torch.Tensor]] = {layer: [] for layer in sizes}
     walks = 1
     for first in range(0, shuffles, at_once):
         chosen = range(first, min(first + at_once, shuffles))
-        drawn = targets[permutations(seed, chosen, len(targets))]
+        drawn = np.empty((len(chosen), len(targets)), dtype=np.int64)
+        for row, number in zip(drawn, chosen, strict=True):  # the draws behind one take several times its bytes
+            row[:] = targets[permutations(seed, [number], len(targets))[0]]
         walks += 1
         for layer, (values, _) in _indices(model, batches, labels, drawn, len(kinds), sizes).items():
             floors[layer].append(values)
@@ -108,12 +85,16 @@ def _indices(
     classes: int,
     sizes: dict[str, int],
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Layer -> (index, largest class mean), both rows x units, for each row of labels in one pass."""
-    offset = torch.from_numpy(rows + classes * np.arange(len(rows))[:, None])
+    """Layer -> (index, largest class mean), both rows x units, for each row of labels in one pass.
+
+    Raises:
+        ModelError: negative class means, of which the index is no index.
+    """
+    shuffled = torch.from_numpy(rows)
     sums = {layer: torch.zeros(len(rows) * classes, units, dtype=torch.float64) for layer, units in sizes.items()}
     seen = 0
     for images, _, _ in walk(batches, labels):
-        where = offset[:, seen : seen + len(images)]
+        where = shuffled[:, seen : seen + len(images)] + classes * torch.arange(len(rows)).unsqueeze(1)
         seen += len(images)
         for layer, responses in responses_of(model, images).items():
             for row in where:
@@ -122,6 +103,8 @@ def _indices(
     found = {}
     for layer, table in sums.items():
         means = table.reshape(len(rows), classes, -1) / counts
+        if bool((means < 0).any()):
+            raise ModelError(f"layer {layer!r}: activations are negative; the index needs non-negative ones")
         index = torch.stack([selectivity_from_means(part) for part in means])
         found[layer] = index, means.amax(1)
     return found
@@ -144,6 +127,4 @@ def _entries(
                 "dead_fraction": dead / len(above),
             },
         )
-    shuffled = torch.stack([values.mean(1) for values in floors.values()]).mean(0)
-    whole = MeasureEntry(layer=NETWORK, quantity="floor", mean=float(shuffled.mean()), units=shuffled.float().numpy())
-    return (whole, *with_network(layers)[1:])  # the first would be the same floor without its shuffles
+    return with_network(layers)
