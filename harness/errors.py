@@ -143,6 +143,10 @@ class ModelError(WorkError):
     """A model misbehaves when run: non-finite logits, wrong shape, no gradient."""
 
 
+class NonFinite(ModelError):
+    """A model returned logits or input gradients that are not finite."""
+
+
 def _short(value: object, limit: int = 120) -> str:
     """`repr` cut to `limit` characters: values come from strangers."""
     text = repr(value)
