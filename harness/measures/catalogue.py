@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from harness.attacks.catalogue import ATTACKS
 from harness.attacks.options import Option
 from harness.errors import InvalidArgument, UnknownName
 from harness.measures import base
@@ -94,6 +95,11 @@ def _attack_passes(options: Options, _classes: int) -> Passes:
     return Passes(forwards=2 + steps, backwards=steps)
 
 
+def _attack_versions(_options: Options) -> tuple[str, ...]:
+    """PGD's: `perturbed.ascended` is its steps, projections and loss without its stop at the first break."""
+    return (f"pgd:{ATTACKS.get('pgd').version}",)
+
+
 def _unit_passes(options: Options, _classes: int) -> Passes:
     return Passes(backwards=int(options["units"]) * 20 or UNITS_EXPECTED)
 
@@ -173,6 +179,7 @@ for _measure in (
         keyed=True,
         passes=_attack_passes,
         resolve=_resolve_attack,
+        components=_attack_versions,
     ),
     Measure(
         name="unit_gradients",

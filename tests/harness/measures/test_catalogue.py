@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from harness.attacks import ATTACKS
 from harness.corruptions import suites
 from harness.corruptions.suites import BENCHMARK
 from harness.errors import InvalidArgument, UnknownName
-from harness.measures import MEASURES
+from harness.measures import MEASURES, catalogue
 from harness.measures.catalogue import conditions
 from harness.spec import Scalar
 from tests.harness.measures.conftest import TwoMaps
@@ -76,6 +79,19 @@ def test_the_version_covers_the_corruptions(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(suites, "ENGINE_VERSIONS", {**suites.ENGINE_VERSIONS, "frost": 99})
     assert measure.version_with(options) == before
     monkeypatch.setattr(suites, "ENGINE_VERSIONS", {**suites.ENGINE_VERSIONS, "fog": 99})
+    assert measure.version_with(options) != before
+
+
+def test_the_version_covers_the_ascent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps, projections and losses are PGD's: another version of it makes another version of the measure."""
+    measure = MEASURES.get("dimensionality_attack")
+    options = measure.complete({})
+    before = measure.version_with(options)
+    assert before.startswith("1+")
+    newer = {name: replace(ATTACKS.get(name), version="99") for name in ("fgsm", "pgd")}
+    monkeypatch.setattr(catalogue, "ATTACKS", {**newer, "pgd": ATTACKS.get("pgd")})
+    assert measure.version_with(options) == before
+    monkeypatch.setattr(catalogue, "ATTACKS", newer)
     assert measure.version_with(options) != before
 
 
