@@ -114,22 +114,20 @@ def model_measures(store: Reader, model_name: str) -> tuple[MeasureTable, ...]:
     Raises:
         UnknownName: the store has no such model.
     """
+    evaluations = [item for item in store.evaluations(model=model_name) if item.kind == "measure"]
+    stored = store.measures([item.digest for item in evaluations])
     chosen: dict[tuple[str, str, str], tuple[tuple[bool, int], MeasureSpec, DataRef, str]] = {}
-    for item in store.evaluations(model=model_name):
-        spec = perturbation_from_identity(item.perturbation) if item.kind == "measure" else None
-        if not isinstance(spec, MeasureSpec) or spec.measure not in MEASURES:
+    for item in evaluations:
+        spec = perturbation_from_identity(item.perturbation)
+        # one that failed has an evaluation without values
+        if item.digest not in stored or not isinstance(spec, MeasureSpec) or spec.measure not in MEASURES:
             continue
         key = (item.data.digest, spec.measure, canonical_json(dict(spec.options)))
         rank = (_is_current(spec), spec.stop - spec.start)
         if key not in chosen or rank >= chosen[key][0]:
             chosen[key] = rank, spec, item.data, item.digest
-    stored = store.measures([digest for *_, digest in chosen.values()])
     order = {name: place for place, name in enumerate(MEASURES.names())}
-    tables = [
-        _table(model_name, spec, data, digest, stored[digest])
-        for _, spec, data, digest in chosen.values()
-        if digest in stored
-    ]
+    tables = [_table(model_name, spec, data, digest, stored[digest]) for _, spec, data, digest in chosen.values()]
     return tuple(sorted(tables, key=lambda table: (table.dataset, order[table.measure])))
 
 

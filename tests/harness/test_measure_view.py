@@ -15,7 +15,7 @@ from harness.errors import UnknownName
 from harness.measure_plot import Panel, measures_svg, panels
 from harness.measure_view import choose_tables, model_measures
 from harness.measures import MEASURES
-from harness.outcome import BlockOutcome, Cost, MeasureValue
+from harness.outcome import BlockOutcome, Cost, Failure, MeasureValue
 from harness.spec import DataRef, EvaluationSpec, MeasureSpec, ModelRef, Scalar, freeze_options
 from harness.storage import open_store
 from harness.storage.store import Store
@@ -34,18 +34,10 @@ def value(layer: str, quantity: str, mean: float, units: list[float] | None = No
     return MeasureValue(layer=layer, quantity=quantity, mean=mean, units=array)
 
 
-def put(
-    store: Store,
-    measure: str,
-    values: tuple[MeasureValue, ...],
-    *,
-    stop: int = 200,
-    version: str | None = None,
-    **given: Scalar,
-) -> str:
-    """Store a measurement; the digest of its evaluation."""
+def measurement(measure: str, *, stop: int = 200, version: str | None = None, **given: Scalar) -> EvaluationSpec:
+    """What is measured of the model, on the leading `stop` images."""
     options = MEASURES.get(measure).complete(given)
-    spec = EvaluationSpec(
+    return EvaluationSpec(
         model=MODEL,
         data=DATA,
         perturbation=MeasureSpec(
@@ -56,6 +48,19 @@ def put(
             options=freeze_options(options),
         ),
     )
+
+
+def put(
+    store: Store,
+    measure: str,
+    values: tuple[MeasureValue, ...],
+    *,
+    stop: int = 200,
+    version: str | None = None,
+    **given: Scalar,
+) -> str:
+    """Store a measurement; the digest of its evaluation."""
+    spec = measurement(measure, stop=stop, version=version, **given)
     empty = np.zeros(0, dtype=np.bool_)
     outcome = BlockOutcome(
         evaluation=spec.digest, block=0, start=0, stop=stop, correct=empty, cost=COST, measures=values
@@ -134,6 +139,19 @@ def test_an_older_version_shows_where_there_is_no_other(tmp_path: Path) -> None:
     store.close()
     assert not table.current
     assert "1" not in table.version
+
+
+def test_a_failed_measurement_hides_no_stored_one(tmp_path: Path) -> None:
+    """A larger range that failed has an evaluation without values; the smaller one that went well is shown."""
+    store = open_store(str(tmp_path / "failed.db"))
+    card = {"name": MODEL.name, "family": "f", "architecture": "a", "dataset": "d", "parameters": 1}
+    store.put_model(card, MODEL.digest, blob=None)
+    put(store, "selectivity", selectivity(0.0), stop=100)
+    failed = measurement("selectivity", stop=400)
+    store.put_failure(store.start_run("test", {}), failed, Failure(message="out of memory", traceback=""))
+    (table,) = model_measures(store, MODEL.name)
+    store.close()
+    assert (table.images, table.network["selectivity_index"].mean) == (100, 0.3)
 
 
 def test_command_line_and_http_give_the_same(cli: Cli, db: Path) -> None:
