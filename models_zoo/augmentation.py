@@ -1,4 +1,4 @@
-"""Validation part, order and augmentation of training images: functions of seed, epoch and image index."""
+"""Validation part, its batches, order and augmentation of training images: functions of seed, epoch and image index."""
 
 from __future__ import annotations
 
@@ -40,6 +40,30 @@ def split_validation(labels: Labels, share: float, *, seed: int) -> tuple[Indice
         count = min(max(1, round(share * len(members))), len(members) - 1)
         chosen[members[np.argsort(draws[members], kind="stable")[:count]]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def validation_pieces(part: Indices, labels: Labels, *, size: int) -> list[Indices]:
+    """Cut a validation part into batches: an objective that compares classes must find all of them in each.
+
+    Consecutive images stay together as long as each batch holds every class, as in data whose classes take turns.
+    Otherwise, so in data sorted by class or with rare classes, the images are dealt out class by class: the counts of a
+    class in two batches differ by at most one.
+
+    Args:
+        part: indices of the validation part, ascending.
+        labels: of all images, n, int64.
+        size: largest batch.
+
+    Returns:
+        Indices of each batch, ascending; together they are the part.
+    """
+    count = -(-len(part) // size)
+    pieces = np.array_split(part, count)
+    present = np.unique(labels[part])
+    if all(np.array_equal(np.unique(labels[piece]), present) for piece in pieces):
+        return pieces
+    by_class = part[np.argsort(labels[part], kind="stable")]
+    return [np.sort(by_class[start::count]) for start in range(count)]
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> Indices:

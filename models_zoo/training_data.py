@@ -31,16 +31,32 @@ class TrainingData:
     test_labels: Labels | None = None
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
-            raise InvalidArgument("images", f"{self.images.dtype} {self.images.shape}", "uint8, n x height x width x 3")
-        if self.labels.shape != self.images.shape[:1] or len(self.labels) == 0:
-            raise InvalidArgument("labels", self.labels.shape, f"one for each of {len(self.images)} images")
-        if self.labels.min() < 0 or self.labels.max() >= len(self.class_names):
-            raise InvalidArgument("labels", int(self.labels.max()), f"classes from 0 to {len(self.class_names) - 1}")
+        _check(self.images, self.labels, len(self.class_names))
+        if self.test_images is None and self.test_labels is None:
+            return
+        if self.test_images is None or self.test_labels is None:
+            raise InvalidArgument("test_images", "one of test_images and test_labels", "both or none")
+        _check(self.test_images, self.test_labels, len(self.class_names), prefix="test_")
+        if self.test_images.shape[1:] != self.images.shape[1:]:
+            height, width = self.images.shape[1:3]
+            raise InvalidArgument(
+                "test_images", f"{self.test_images.shape}", f"{height} x {width} pixels as the training images"
+            )
 
     def digest(self) -> str:
         """SHA-256 of what weights can depend on: images, labels and class names, without the test split."""
         return digest_arrays({"images": self.images, "labels": self.labels}, header=list(self.class_names))
+
+
+def _check(images: ImagesU8, labels: Labels, classes: int, *, prefix: str = "") -> None:
+    """Refuse images and labels that do not belong together; `prefix` is that of their names in messages."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise InvalidArgument(f"{prefix}images", f"{images.dtype} {images.shape}", "uint8, n x height x width x 3")
+    if labels.shape != images.shape[:1] or len(labels) == 0:
+        raise InvalidArgument(f"{prefix}labels", labels.shape, f"one for each of {len(images)} images")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise InvalidArgument(f"{prefix}labels", int(wrong[0]), f"classes from 0 to {classes - 1}")
 
 
 def channel_statistics(images: ImagesU8) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from harness import rng
 from harness.errors import ModelError
-from models_zoo.augmentation import epoch_order, flip_at_random, shift_at_random, split_validation
+from models_zoo.augmentation import (
+    epoch_order,
+    flip_at_random,
+    shift_at_random,
+    split_validation,
+    validation_pieces,
+)
 from models_zoo.checkpoints import StateDict
 from models_zoo.model import ZooModel
 from models_zoo.recipes.base import Batch, Recipe, Settings
@@ -177,8 +183,7 @@ class TrainingRun:
         self.model.eval()
         total = 0.0
         part = self.validation_part
-        pieces = np.array_split(part, math.ceil(len(part) / EVALUATION_BATCH))
-        for indices in pieces:
+        for indices in validation_pieces(part, self.dataset.labels, size=EVALUATION_BATCH):
             with self._precision():
                 loss, _ = self.recipe.objective(self.model, self._batch(indices, 0), self.settings)
             total += float(loss.detach()) * len(indices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ import torch
 from harness.errors import InvalidArgument, ModelError, UnknownName
 from harness.spec import Scalar
 from models_zoo.architectures import ARCHITECTURES
-from models_zoo.augmentation import epoch_order, flip_at_random, shift_at_random, split_validation
+from models_zoo.augmentation import (
+    epoch_order,
+    flip_at_random,
+    shift_at_random,
+    split_validation,
+    validation_pieces,
+)
 from models_zoo.checkpoints import fit, weights_digest
 from models_zoo.model import ZooModel
 from models_zoo.recipes import RECIPES
@@ -156,11 +163,33 @@ def test_bad_requests_are_named(data: TrainingData) -> None:
         dataclasses.replace(data, labels=data.labels[:3])
     with pytest.raises(InvalidArgument, match="classes from 0 to 2"):
         dataclasses.replace(data, class_names=("a", "b", "c"))
+    with pytest.raises(InvalidArgument, match="labels: got -1, expected classes from 0 to 3"):
+        dataclasses.replace(data, labels=np.where(np.arange(160) == 7, -1, data.labels))
     card = train("supervised", dataset=data, architecture="small_cnn", settings=TINY | {"epochs": 1}).card
     with pytest.raises(InvalidArgument, match="dataset: got 'other', expected quarters"):
         retrain(card, dataset=dataclasses.replace(data, name="other"))
     with pytest.raises(InvalidArgument, match="training record"):
         retrain(dataclasses.replace(card, training=None), dataset=data)
+
+
+def test_the_test_split_is_checked_before_training(data: TrainingData) -> None:
+    """Floats, another layout, another size, labels too few or out of range, and half a pair are named."""
+    images, labels = data.test_images, data.test_labels
+    assert images is not None
+    assert labels is not None
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"test_images": (images / 255).astype(np.float32)}, r"test_images: got 'float32 \(40, 12, 12, 3\)', .*uint8"),
+        ({"test_images": images.transpose(0, 3, 1, 2)}, r"test_images: got 'uint8 \(40, 3, 12, 12\)'"),
+        ({"test_images": images[:, :8]}, r"test_images: got '\(40, 8, 12, 3\)', expected 12 x 12 pixels"),
+        ({"test_labels": labels[:30]}, r"test_labels: got \(30,\), expected one for each of 40 images"),
+        ({"test_labels": labels + 1}, "test_labels: got 4, expected classes from 0 to 3"),
+        ({"test_labels": labels - 1}, "test_labels: got -1, expected classes from 0 to 3"),
+        ({"test_labels": None}, "both or none"),
+        ({"test_images": None}, "both or none"),
+    ]
+    for changed, message in cases:
+        with pytest.raises(InvalidArgument, match=message):
+            dataclasses.replace(data, **changed)
 
 
 def test_learning_rate_schedule() -> None:
@@ -182,6 +211,45 @@ def test_validation_part_is_stratified() -> None:
     assert not np.array_equal(split_validation(labels, 0.1, seed=1)[1], validation)
     with pytest.raises(InvalidArgument, match="one image of class 1"):
         split_validation(np.array([0, 0, 1]), 0.1, seed=0)
+
+
+def test_validation_batches_hold_every_class() -> None:
+    """Sorted by class, or with one class in nine tenths of the images: each batch gets its share of each class."""
+    turns = np.arange(1000) % 4
+    skewed = np.where(np.arange(1000) < 200, np.arange(1000) % 2, 0)
+    for labels in (np.sort(turns), skewed):
+        pieces = validation_pieces(np.arange(1000), labels, size=256)
+        assert sorted(np.concatenate(pieces)) == list(range(1000))
+        counts = np.array([np.bincount(labels[piece]) for piece in pieces])
+        assert (counts.max(0) - counts.min(0)).max() <= 1
+        assert counts.min() > 0
+        assert all((np.diff(piece) > 0).all() for piece in pieces)
+
+
+def test_validation_batches_of_bundled_cards_are_consecutive() -> None:
+    """The best epochs of the bundled models were chosen on consecutive images: one batch of digits, ten of photos."""
+    photos = np.arange(50_000) % 10
+    _, validation = split_validation(photos, 0.05, seed=0)
+    assert len(validation) == 2500
+    pieces = validation_pieces(validation, photos, size=256)
+    assert [piece.tolist() for piece in pieces] == [piece.tolist() for piece in np.split(validation, 10)]
+    labels = np.sort(np.arange(129) % 10)
+    (piece,) = validation_pieces(np.arange(129), labels, size=256)
+    assert piece.tolist() == list(range(129))
+
+
+def test_selectivity_trains_on_data_sorted_by_class() -> None:
+    """Two classes one after the other, more validation images than one batch holds: no batch has a single class."""
+    data = quarters(1100)
+    two = np.concatenate([np.flatnonzero(data.labels == label) for label in (0, 1)])
+    ordered = dataclasses.replace(
+        data, images=data.images[two], labels=data.labels[two], class_names=("a", "b"), test_images=None,
+        test_labels=None,
+    )  # fmt: skip
+    settings = TINY | {"epochs": 1, "validation_share": 0.5}
+    result = train("selectivity", dataset=ordered, architecture="small_cnn", settings=settings)
+    assert result.card.training is not None
+    assert result.card.training.validation_images == 276
 
 
 def test_order_is_a_fresh_permutation_each_epoch() -> None:
