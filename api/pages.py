@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from api.schemas import BoardChoice, BoardParams, PageParams
+from api.schemas import MAX_LIMIT, BoardChoice, BoardParams, PageParams, PlotParams
 from api.source import BoardSource
 from harness.catalogue import BenchmarkSummary, ModelDetail
 from harness.curves import CorruptionGrid
@@ -118,6 +118,12 @@ def board(source: BoardSource, params: BoardParams, *, default_limit: int) -> Bo
     return source.load_board(_query(params, params.benchmark, params.limit or default_limit))
 
 
+def picture_board(source: BoardSource, params: PlotParams) -> Board:
+    """The board behind a picture: what a machine gets, of that the models whose names hold every searched word."""
+    chosen = board(source, params, default_limit=MAX_LIMIT)
+    return replace(chosen, rows=tuple(row for row in chosen.rows if _holds(row, params.q)))
+
+
 def board_page(source: BoardSource, params: PageParams) -> BoardPage | EmptyPage:
     """The board that a person asked for; without a benchmark, the first one that has any.
 
@@ -173,14 +179,14 @@ def model_page(source: BoardSource, name: str) -> ModelPage:
 
 def board_links(root: str, params: BoardChoice, benchmark: str) -> dict[str, str]:
     """Suffix -> address of a board in each of its downloadable forms."""
-    fields = params.model_dump(exclude_none=True, exclude={"q", "benchmark"})
+    fields = params.model_dump(include=set(BoardChoice.model_fields))  # a page or a picture takes more than a board
     query = urlencode({"benchmark": benchmark, **_without_defaults(fields)})
     return {suffix: f"{root}/api/v1/leaderboard{suffix}?{query}" for suffix in DOWNLOADS}
 
 
-def question_href(root: str, params: BoardChoice, benchmark: str) -> str:
-    """The address of a board's picture of one score against another."""
-    fields = params.model_dump(include={"dataset", "family", "stale"})
+def question_href(root: str, params: PageParams, benchmark: str) -> str:
+    """The address of a board's picture of one score against another, of the models that the page shows."""
+    fields = params.model_dump(include={"dataset", "family", "stale", "q"})
     query = urlencode({"benchmark": benchmark, **_without_defaults(fields)})
     return f"{root}/api/v1/leaderboard.svg?{query}"
 
@@ -232,8 +238,12 @@ def _shown(row: Mapping[str, Cell], params: PageParams) -> bool:
     """Whether a row passes the page's filters: its family, and every searched word somewhere in its names."""
     if params.family is not None and row.get("family") != params.family:
         return False
+    return _holds(row, params.q)
+
+
+def _holds(row: Mapping[str, Cell], words: str | None) -> bool:
     text = searched_text(row)
-    return all(word in text for word in (params.q or "").lower().split())
+    return all(word in text for word in (words or "").lower().split())
 
 
 def searched_text(row: Mapping[str, Cell], fields: Sequence[str] = _SEARCHED) -> str:

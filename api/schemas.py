@@ -57,19 +57,23 @@ class BoardParams(BoardChoice):
     ]
 
 
+SEARCH: Final = "text that name, family, architecture or flags contain"
+
+
 class PlotParams(BoardParams):
     """Query of /api/v1/leaderboard.svg."""
 
     x: Annotated[Name | None, Field(description="score column across; `corruption_accuracy` by default")] = None
     y: Annotated[Name | None, Field(description="score column upwards; robust accuracy, else PGD by default")] = None
     colour: Annotated[Name | None, Field(description="score column as colour; `selectivity` by default")] = None
+    q: Annotated[Name | None, Field(description=SEARCH)] = None
 
 
 class PageParams(BoardChoice):
     """Query of the page at /."""
 
     benchmark: Name | None = None
-    q: Annotated[Name | None, Field(description="text that name, family, architecture or flags contain")] = None
+    q: Annotated[Name | None, Field(description=SEARCH)] = None
 
 
 class GridParams(Params):

@@ -64,7 +64,7 @@ def leaderboard_latex(request: Request, source: Source, params: Annotated[BoardP
 @router.get(_PATH + ".svg", response_class=Response, responses=ERRORS, tags=["boards"])
 def leaderboard_picture(request: Request, source: Source, params: Annotated[PlotParams, Query()]) -> Response:
     """One score against another, a dot a model, coloured by a third: the average case against the worst."""
-    board = pages.board(source, params, default_limit=MAX_LIMIT)
+    board = pages.picture_board(source, params)
     picture = scatter_svg(scatter(board, x=params.x, y=params.y, colour=params.colour))
     headers = alternates({JSON: pages.board_links(root(request), params, params.benchmark)[""]})
     headers["Content-Disposition"] = f'inline; filename="{pages.filename(board, ".svg")}"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from bs4 import BeautifulSoup
@@ -33,6 +34,34 @@ def test_route_gives_the_picture(client: Client) -> None:
         colour="pgd_accuracy_linf",
     )
     assert chosen == scatter_svg(expected)
+
+
+def test_the_linked_json_answers(client: Client) -> None:
+    """The address in `Link` has what a board can be asked for, and none of the picture's own parameters."""
+    answer = client.get(f"{URL}&x=selectivity&y=clean_accuracy&colour=selectivity&q=a&family=adversarial")
+    found = re.search(r"<([^>]+)>", answer.headers["link"])
+    assert found is not None
+    assert found[1].endswith("/api/v1/leaderboard?benchmark=digits&family=adversarial")
+    linked = client.get(found[1])
+    assert linked.status_code == 200
+    assert {row["family"] for row in linked.json()["rows"]} == {"adversarial"}
+
+
+def test_search_reaches_the_linked_picture(client: Client) -> None:
+    """The link beside the page's picture shows the same models, searched text and all."""
+
+    def shown(text: str) -> list[str]:
+        picture = BeautifulSoup(text, "html.parser").select("svg title")
+        return [title.get_text() for title in picture if "%" in title.get_text()]
+
+    page = BeautifulSoup(client.get("/?benchmark=digits&q=supervised").text, "html.parser")
+    question = page.select_one("section.question")
+    assert question is not None
+    link = question.select_one("a")
+    assert link is not None
+    linked = shown(client.get(str(link["href"])).text)
+    assert linked == shown(str(question.find("svg")))
+    assert 0 < len(linked) < len(shown(client.get(URL).text))
 
 
 def test_board_without_the_columns_says_what_it_has() -> None:
