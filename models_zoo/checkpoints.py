@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import tempfile
 import warnings
 import zipfile
@@ -37,6 +38,9 @@ PREFIXES = ("module.", "model.", "_orig_mod.", "backbone.", "net.", "network.", 
 SYNONYMS = (("fc", "linear"), ("linear", "fc"), ("downsample", "shortcut"), ("shortcut", "downsample"))
 """Parts of names that two public layouts of one network call differently: torchvision's and the CIFAR networks'."""
 NAMES_SHOWN = 8
+
+_FOREIGN = re.compile(r"unsupported (global|class)\b", re.IGNORECASE)
+"""In torch's refusals of objects that it does not build itself; junk is an "Unsupported operand"."""
 
 # What a damaged or hostile file makes the readers raise, besides pickle.UnpicklingError.
 _READ_ERRORS = (
@@ -215,7 +219,9 @@ def misfits(state: Mapping[str, torch.Tensor], network: nn.Module) -> tuple[str,
             or state[name].is_complex()
         )
     ]
-    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
+    bad = [
+        name for name, tensor in state.items() if tensor.is_floating_point() and not _finite(tensor, wanted.get(name))
+    ]
     kinds = [
         ("missing", missing), ("unexpected", unexpected), ("wrong shape or kind", wrong), ("with NaN or infinity", bad),
     ]  # fmt: skip
@@ -262,15 +268,22 @@ def _load_pickle(path: Path) -> object:
             warnings.simplefilter("ignore")  # old layouts make torch warn about its own storages
             loaded: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "nsupported" in str(error):
+        reason = str(error).rpartition("WeightsUnpickler error:")[2]  # what comes before is advice to trust the file
+        if _FOREIGN.search(reason) or _is_plain_pickle(path):
             raise UnsafeCheckpoint(
                 f"weights: {path} holds objects that only code can rebuild; refused, nothing was executed. "
                 "Save the state_dict alone, best as safetensors"
             ) from None
-        raise CheckpointError(f"weights: {path} is not a readable checkpoint: {_line(error)}") from None
+        raise CheckpointError(f"weights: {path} is not a readable checkpoint: {_line(reason)}") from None
     except (RecursionError, *_READ_ERRORS) as error:
         raise CheckpointError(f"weights: {path} is not a readable checkpoint: {_line(error)}") from None
     return loaded
+
+
+def _is_plain_pickle(path: Path) -> bool:
+    """Whether a file is a pickle of protocol 4 or 5, which torch's reader gives up on before it meets an object."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"\x80\x04", b"\x80\x05")
 
 
 def _unwrap(loaded: object, path: Path) -> tuple[StateDict, tuple[str, ...], tuple[str, ...]]:
@@ -306,6 +319,12 @@ def _check_total(state: StateDict, path: Path) -> StateDict:
     return state
 
 
+def _finite(tensor: torch.Tensor, place: torch.Tensor | None) -> bool:
+    """Whether floats are finite where they go to: a large float64 is infinite as float32."""
+    kind = place.dtype if place is not None and place.is_floating_point() else tensor.dtype
+    return bool(tensor.to(kind).isfinite().all())
+
+
 def _has_prefix(state: StateDict, prefix: str) -> bool:
     return bool(state) and all(name.startswith(prefix) for name in state)
 
@@ -334,6 +353,6 @@ def _first(names: list[str], count: int = 3) -> str:
     return ", ".join(printable(name[:160]) for name in names[:count]) + (", ..." if len(names) > count else "")
 
 
-def _line(error: BaseException) -> str:
+def _line(error: BaseException | str) -> str:
     """The first line of an error's text, cut: readers quote what the file says."""
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:160])

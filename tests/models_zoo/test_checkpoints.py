@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 import stat
@@ -210,11 +211,11 @@ def test_fit_names_tensors() -> None:
     assert weights_digest(network.state_dict()) == before
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
 def test_fit_refuses_what_is_not_finite(value: float) -> None:
-    """One NaN or infinity anywhere is an error that names the tensor."""
+    """One NaN or infinity anywhere is an error that names the tensor; so is what the network's float32 cannot hold."""
     state = dict(small().state_dict())
-    state["2.bias"] = torch.tensor([0.0, value])
+    state["2.bias"] = torch.tensor([0.0, value], dtype=torch.float64)
     with pytest.raises(CheckpointError, match=r"NaN or infinity \(2.bias\)"):
         fit(state, small(), architecture="small")
 
@@ -238,15 +239,29 @@ def test_fit_refuses_integers_for_floats() -> None:
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize(
-    "data", [b"", b"not a checkpoint", b"PK\x03\x04 nor an archive", b"\x80\x02}q\x00.", bytes(64)]
+    "data",
+    [
+        b"",
+        b"not a checkpoint",
+        b"PK\x03\x04 nor an archive",
+        b"\x80\x02}q\x00.",
+        bytes(64),
+        b"<!DOCTYPE html><html><title>404 Not Found</title></html>",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 4\n",
+        b'{"error": "no such file"}',
+        gzip.compress(bytes(64)),
+        b"\x93NUMPY\x01\x00v\x00{'descr': '<f8'}",
+    ],
 )
 def test_damaged_files_are_errors(tmp_path: Path, suffix: str, data: bytes) -> None:
-    """Junk of many kinds gives one line that names the file."""
+    """Junk of many kinds gives one line that names the file, and is not taken for a pickle with code."""
     path = tmp_path / f"junk{suffix}"
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="junk") as caught:
         read_state_dict(path)
+    assert type(caught.value) is CheckpointError
     assert "\n" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)  # torch's advice to read it with code
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
