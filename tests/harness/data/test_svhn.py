@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torchvision
 from scipy.io import savemat
 
 from harness.data.order import round_robin
-from harness.data.svhn import SvhnDataset, open_svhn
+from harness.data.svhn import INFLATED_LIMIT, SvhnDataset, open_svhn
 from harness.errors import DataError
 from tests.harness.data.public_files import planes
 
@@ -63,7 +67,8 @@ def test_the_fingerprint_covers_images_and_labels(folder: Path) -> None:
         ({"X": np.zeros((32, 32, 3, 2), np.uint8)}, "y is missing"),
         ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones((3, 1))}, r"y is \(3, 1\)"),
         ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([[0], [1]])}, "2 labels"),
-        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([["a"], ["b"]])}, "2 labels"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([["a"], ["b"]])}, "y is char"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([[1], ["b"]], dtype=object)}, "y is cell"),
         ({"X": np.zeros((32, 32, 3, 2)), "y": np.ones((2, 1))}, "X is double"),
         ({"X": np.zeros((16, 32, 3, 2), np.uint8), "y": np.ones((2, 1))}, "X is uint8"),
     ],
@@ -74,6 +79,46 @@ def test_other_files_are_refused(tmp_path: Path, values: dict[str, object], mess
     with pytest.raises(DataError, match=message) as caught:
         SvhnDataset(tmp_path / "x.mat", "test")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("second", [False, True], ids=["at once", "after another"])
+def test_what_inflates_beyond_all_images_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, second: bool
+) -> None:
+    """A variable whose name has a gigabyte: a header reader takes it whole; here a few megabytes are inflated."""
+    stream = zlib.compressobj(9)
+    name = struct.pack(f"{order}IIII", 14, 1 << 30, 6, 8) + bytes(8) + struct.pack(f"{order}4I", 5, 8, 1, 1)
+    inner = name + struct.pack(f"{order}II", 1, 1 << 30)
+    packed = stream.compress(inner) + b"".join(stream.compress(bytes(1 << 20)) for _ in range(64)) + stream.flush()
+    first = struct.pack(f"{order}II", 14, 8) + bytes(8) if second else b""
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + (b"\x00\x01IM" if order == "<" else b"\x01\x00MI")
+    (tmp_path / "x.mat").write_bytes(head + first + struct.pack(f"{order}II", 15, len(packed)) + packed)
+    assert len(packed) < 100_000
+    monkeypatch.setattr("harness.data.svhn.INFLATED_LIMIT", 8 << 20)
+    monkeypatch.setattr(scipy.io, "whosmat", lambda _path: pytest.fail("the reader saw the file"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="inflates to more than 8388608 bytes"):
+            SvhnDataset(tmp_path / "x.mat", "test")
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_bound_is_on_all_parts_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published sizes are far below it; one byte less than a file's own and it is refused, if it is compressed."""
+    assert 73257 * (32 * 32 * 3 + 1) < INFLATED_LIMIT < 1 << 30
+    plain = COUNT * (32 * 32 * 3 + 1)
+    compressed = (folder / "test_32x32.mat").read_bytes()[128] == 15
+    monkeypatch.setattr("harness.data.svhn.INFLATED_LIMIT", plain + 1000)
+    assert len(SvhnDataset(folder / "test_32x32.mat", "test")) == COUNT
+    monkeypatch.setattr("harness.data.svhn.INFLATED_LIMIT", plain)
+    if compressed:
+        with pytest.raises(DataError, match="inflates to more than"):
+            SvhnDataset(folder / "test_32x32.mat", "test")
+    else:
+        assert len(SvhnDataset(folder / "test_32x32.mat", "test")) == COUNT
 
 
 def test_damaged_files_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
