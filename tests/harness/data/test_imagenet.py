@@ -45,6 +45,20 @@ def test_classes_are_in_the_order_of_image_folder(tiny: Path) -> None:
     assert np.array_equal(ours.images(), np.stack([np.asarray(theirs[place][0]) for place in order.tolist()]))
 
 
+def test_no_class_folder_is_left_out_for_its_name(tmp_path: Path) -> None:
+    """Spaces, apostrophes and letters of any language, as `ImageFolder` takes them; one without images is named."""
+    names = ("apple pie", "jack-o'-lantern", "n01443537", "éclair", ".hidden")
+    for number, name in enumerate(names):
+        write_image(tmp_path / "val" / name / "1.png", 10 * number)
+    theirs = torchvision.datasets.ImageFolder(str(tmp_path / "val"))
+    ours = open_tiny_imagenet(tmp_path, "test")
+    assert list(ours.classes) == theirs.classes == sorted(names)
+    assert ours.labels.tolist() == theirs.targets
+    (tmp_path / "val" / "an empty one").mkdir()
+    with pytest.raises(DataError, match=r"an empty one.*no images"):
+        open_tiny_imagenet(tmp_path, "test")
+
+
 def test_validation_images_get_their_classes_from_the_annotations(tiny: Path) -> None:
     """Labels by the sorted ids, files sorted inside a class, grey images with three equal channels."""
     data = open_tiny_imagenet(tiny, "test")
