@@ -8,8 +8,10 @@ import shutil
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.parse import urlsplit
 
 from harness.data.public import PublicSet, Remote
@@ -30,10 +32,10 @@ def download(entry: PublicSet, *, progress: Progress | None = None) -> bool:
         progress: told from time to time.
 
     Returns:
-        Whether anything was fetched.
+        Whether the folder is there through this call: not where it was there, or where another download was first.
 
     Raises:
-        DataError: this set is left to the user, or the data folder cannot be written.
+        DataError: this set is left to the user, or the data folder cannot be written (a full disk, say).
         WorkError: the network failed, or a file is not the published one; nothing is left behind.
     """
     if entry.path.exists():
@@ -53,11 +55,26 @@ def download(entry: PublicSet, *, progress: Progress | None = None) -> bool:
             if remote.members:
                 unpack(file, remote, entry.folder, part)
                 file.unlink()
-        part.chmod(0o755)
-        part.rename(entry.path)
+        return _settle(part, entry.path)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def _settle(part: Path, path: Path) -> bool:
+    """Give a finished folder its name; False, and the folder gone, where another download has come first.
+
+    Raises:
+        DataError: the data folder does not let it.
+    """
+    try:
+        part.chmod(0o755)
+        part.rename(path)
+    except OSError as error:
+        if not path.is_dir():
+            raise DataError(f"data folder {str(path.parent)!r}: cannot be written ({error.strerror})") from None
+        shutil.rmtree(part, ignore_errors=True)
+        return False
     return True
 
 
@@ -92,6 +109,7 @@ def unpack(archive: Path, remote: Remote, folder: str, target: Path) -> None:
     """Copy the wanted files of a .tar.gz, and nothing else, into `target`.
 
     Raises:
+        DataError: a file cannot be written.
         WorkError: a file is missing, larger than it may be or no regular file, or the archive is damaged.
     """
     wanted = {f"{folder}/{name}": name for name in remote.members}
@@ -104,10 +122,43 @@ def unpack(archive: Path, remote: Remote, folder: str, target: Path) -> None:
                 source = tar.extractfile(member) if member.isreg() else None
                 if source is None or member.size > remote.member_limit:
                     raise WorkError(f"{archive.name}: {member.name} is no regular file of the published size")
-                with (target / name).open("wb") as file:
-                    shutil.copyfileobj(source, file, CHUNK)
+                _write(target / name, _pieces(source, archive.name))
                 del wanted[member.name]
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise WorkError(f"{archive.name}: damaged archive ({type(error).__name__})") from None
+    except _DAMAGE as error:
+        raise _damaged(archive.name, error) from None
     if wanted:
         raise WorkError(f"{archive.name}: {min(wanted)} is missing")
+
+
+_DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error)
+
+
+def _damaged(archive: str, error: Exception) -> WorkError:
+    return WorkError(f"{archive}: damaged archive ({type(error).__name__})")
+
+
+def _pieces(source: IO[bytes], archive: str) -> Iterator[bytes]:
+    """The content of a member; what goes wrong here is the archive's fault, not the disk's.
+
+    Raises:
+        WorkError: the archive is damaged.
+    """
+    try:
+        while part := source.read(CHUNK):
+            yield part
+    except _DAMAGE as error:
+        raise _damaged(archive, error) from None
+
+
+def _write(path: Path, parts: Iterator[bytes]) -> None:
+    """Write a file piece by piece.
+
+    Raises:
+        DataError: the disk does not take it.
+    """
+    try:
+        with path.open("wb") as file:
+            for part in parts:
+                file.write(part)
+    except OSError as error:
+        raise DataError(f"{path.name}: cannot be written in {str(path.parent)!r} ({error.strerror})") from None

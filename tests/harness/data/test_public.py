@@ -7,6 +7,7 @@ import io
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,6 +133,47 @@ def test_failures_leave_nothing_behind(data: Path, tmp_path: Path) -> None:
             download(entry)
         assert "\n" not in str(caught.value)
         assert list(data.iterdir()) == []
+
+
+def test_the_later_of_two_downloads_finds_the_set_there(data: Path, tmp_path: Path) -> None:
+    """Another process ends while this one is at it: its folder stands, and nothing is left beside it."""
+    write_cifar10(tmp_path / "cifar-10-batches-bin")
+    entry = served(PUBLIC.get("cifar10"), archive(tmp_path / "cifar-10-batches-bin", tmp_path / "c.tar.gz"))
+
+    def overtaken(*_step: object) -> None:
+        entry.path.mkdir(exist_ok=True)
+        (entry.path / "of the other").touch()
+
+    assert not download(entry, progress=overtaken)
+    assert [path.name for path in data.iterdir()] == ["cifar-10-batches-bin"]
+    assert [path.name for path in entry.path.iterdir()] == ["of the other"]
+
+
+def test_a_name_that_something_else_has_taken_is_no_set(data: Path, tmp_path: Path) -> None:
+    """A file stands there when the download ends."""
+    (tmp_path / "test_32x32.mat").write_bytes(b"matlab")
+    entry = served(PUBLIC.get("svhn"), tmp_path / "test_32x32.mat")
+    with pytest.raises(DataError, match=r"cannot be written \(Not a directory\)"):
+        download(entry, progress=lambda *_step: entry.path.touch())
+    assert list(data.iterdir()) == [entry.path]
+
+
+def test_a_full_disk_is_no_damaged_archive(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpacking says what the system says, and cleans up."""
+    write_cifar10(tmp_path / "cifar-10-batches-bin")
+    entry = served(PUBLIC.get("cifar10"), archive(tmp_path / "cifar-10-batches-bin", tmp_path / "c.tar.gz"))
+    real = Path.open
+
+    def full(path: Path, mode: str = "r", **options: Any) -> Any:
+        if path.name.startswith("data_batch"):
+            return real(Path("/dev/full"), mode, **options)
+        return real(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(DataError, match=r"data_batch_\d\.bin: cannot be written.*No space left on device") as caught:
+        download(entry)
+    assert "\n" not in str(caught.value)
+    assert list(data.iterdir()) == []
 
 
 def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
