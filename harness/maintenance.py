@@ -17,7 +17,10 @@ from harness.storage.store import Store
 
 
 def rescore_all(store: Store) -> tuple[int, int]:
-    """Rebuild every board that the store has, from the outcomes.
+    """Rebuild the rows that the store's boards have, from the outcomes.
+
+    What is stored does not say who ran which benchmark, since benchmarks share evaluations: a model without a row on a
+    board gets none. Running the benchmark again computes nothing and makes it.
 
     Returns:
         Boards rebuilt, and rows (models on a board) rebuilt.

@@ -26,7 +26,9 @@ def upgrade(db: DbOption = None) -> None:
 
 @app.command("rescore")
 def rescore(db: DbOption = None) -> None:
-    """Rebuild all scores and ranks from the stored outcomes. Nothing is evaluated.
+    """Rebuild scores and ranks of the rows that boards have, from the stored outcomes. Nothing is evaluated.
+
+    A model without a row on a board gets one by `robustboard run`, which computes only what is missing.
 
     Example:
         robustboard db rescore
