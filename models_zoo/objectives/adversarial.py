@@ -71,8 +71,9 @@ def trades_linf(
 
     Source: Zhang et al., "Theoretically principled trade-off between robustness and accuracy", ICML 2019, algorithm 1.
     """
-    with torch.no_grad():
-        clean = classify(images).float().softmax(1)
+    # Detached, not under no_grad: older versions of autocast keep weights that were cast there for the passes
+    # that follow, which then give those weights no gradient (pytorch issues 65766 and 112583).
+    clean = classify(images).float().softmax(1).detach()
 
     def loss(moved: torch.Tensor) -> torch.Tensor:
         return F.kl_div(classify(moved).float().log_softmax(1), clean, reduction="sum")

@@ -170,6 +170,20 @@ def test_trades_attack_on_a_linear_model_is_the_closed_form() -> None:
     assert not moved.requires_grad
 
 
+def test_trades_attack_never_turns_gradients_off() -> None:
+    """Weights that autocast casts without a graph stay in its cache: old versions of torch then train nothing."""
+    model, graphs = a_model().eval(), []
+
+    def classify(batch: torch.Tensor) -> torch.Tensor:
+        graphs.append(torch.is_grad_enabled())
+        return model(batch)
+
+    images = a_batch().images
+    moved = trades_linf(classify, images, eps=0.1, step=0.05, steps=2, start=1e-3 * torch.ones_like(images))
+    assert graphs == [True, True, True]
+    assert not moved.requires_grad
+
+
 def test_trades_objective() -> None:
     """The attack runs in eval mode, and clean and moved images each update the batch statistics once."""
     recipe, model, batch = RECIPES.get("trades"), a_model().train(), a_batch()
