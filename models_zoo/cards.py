@@ -42,6 +42,21 @@ def check_name(name: str) -> str:
     return name
 
 
+def card_name(architecture: str, recipe: str, dataset: str, seed: int | None = None) -> str:
+    """The name that these parts make: each loses the signs that names may not have, as in `torchvision:resnet18`.
+
+    Args:
+        architecture: such signs become "_".
+        recipe: with its variant; such signs become "-".
+        dataset: such signs become "-".
+        seed: of the training; left out if None.
+    """
+    first = re.sub(r"\W+", "_", architecture, flags=re.ASCII)
+    others = ("-".join(re.findall(r"\w+", part, flags=re.ASCII)) for part in (recipe, dataset))
+    parts = [part or "x" for part in (first, *others)]
+    return ".".join(parts if seed is None else [*parts, f"s{seed}"])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """How the weights came to be, with the recipe and hyper-parameters of the card: enough to make them again."""

@@ -19,7 +19,7 @@ from harness.digest import digest_file
 from harness.errors import CheckpointError, UnknownName
 from models_zoo.adopt import count_parameters
 from models_zoo.architectures import ARCHITECTURES
-from models_zoo.cards import ModelCard
+from models_zoo.cards import ModelCard, card_name
 from models_zoo.checkpoints import StateDict, fit, read_state_dict, weights_digest
 from models_zoo.model import ZooModel
 
@@ -68,7 +68,7 @@ def load_pretrained(name: str) -> ZooModel:
     fit(offer.state, built, architecture=entry.name)
     dataset = "imagenet" if classes == 1000 else "unknown"
     card = ModelCard(
-        name=f"{package}_{network}.{re.sub(r'[^A-Za-z0-9_]', '_', offer.tag)}.{dataset}",
+        name=card_name(entry.name, offer.tag, dataset),
         architecture=entry.name,
         architecture_version=entry.version,
         family=package,

@@ -102,7 +102,7 @@ def train(
         CardError: a wrong name.
         RequestError: `state_folder` holds another run of the same name.
         CheckpointError: the kept state is damaged.
-        ModelError: the objective became NaN or infinite.
+        ModelError: the recipe is not for this architecture, or the objective became NaN or infinite.
     """
     draft = planned_card(
         recipe_name,

@@ -95,9 +95,10 @@ class TrainingRun:
             The history, the best epoch (from 1) and its weights.
 
         Raises:
-            ModelError: the objective became NaN or infinite.
+            ModelError: the recipe is not for this network, or the objective became NaN or infinite.
             CheckpointError: the kept state is damaged or another run's.
         """
+        self._check()
         history: list[Progress] = []
         best, best_epoch, weights = math.inf, 0, snapshot(self.model)
         kept = state.load() if state is not None else None
@@ -122,6 +123,13 @@ class TrainingRun:
             if progress is not None:
                 progress(history[-1])
         return history, best_epoch, weights
+
+    @torch.no_grad()
+    def _check(self) -> None:
+        """Let the recipe refuse the network; eval mode leaves the batch statistics alone."""
+        if self.recipe.check is not None:
+            images = self._batch(self.validation_part[:EVALUATION_BATCH], 0).images
+            self.recipe.check(self.model.eval(), images, self.settings)
 
     def _epoch(self, epoch: int, on_step: StepWatch | None) -> Progress:
         """Train and validate once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from harness.errors import CheckpointError, InvalidArgument, ModelError, Unknown
 from harness.metrics.intervals import wilson
 from models_zoo.adopt import Intake, adopt, count_parameters, take_in
 from models_zoo.architectures import ARCHITECTURES
+from models_zoo.cards import card_name
 from models_zoo.checkpoints import check_file, weights_digest
 from models_zoo.model import ZooModel
 from models_zoo.preflight import behaviour, costs
@@ -233,9 +233,7 @@ def accuracy(right: int, n: int, claim: float | None) -> Finding:
 
 def suggested_name(architecture: str, dataset: str) -> str:
     """A name that the grammar of names allows: `ARCHITECTURE.added.DATASET`."""
-    first = re.sub(r"\W+", "_", architecture[:40], flags=re.ASCII)
-    last = "-".join(re.findall(r"\w+", dataset[:40], flags=re.ASCII))
-    return f"{first or 'x'}.added.{last or 'x'}"
+    return card_name(architecture[:40], "added", dataset[:40])
 
 
 def _add_command(wanted: Wanted, candidate: Candidate) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from harness.errors import InvalidArgument, UnknownName
 from harness.spec import Scalar, parse_eps
+from models_zoo.cards import card_name
 
 if TYPE_CHECKING:
     import torch
@@ -110,6 +111,10 @@ Objective: TypeAlias = "Callable[[ZooModel, Batch, Settings], tuple[torch.Tensor
 """(model, batch, settings) -> (the loss to minimise, logits n x classes). The model's mode is the caller's."""
 
 
+Check: TypeAlias = "Callable[[ZooModel, torch.Tensor, Settings], None]"
+"""(untrained model in eval mode, some images, settings) -> nothing; a ModelError if the objective is not for it."""
+
+
 COMMON: tuple[HyperParameter, ...] = (
     HyperParameter(name="epochs", kind="integer", default=40, minimum=1, maximum=10_000, help="passes over the data"),
     HyperParameter(name="batch_size", kind="integer", default=128, minimum=2, maximum=65_536, help="images a step"),
@@ -143,6 +148,7 @@ class Recipe:
         version: bumped whenever the same settings could give other weights by design.
         own: the recipe's hyper-parameters; one of the same name replaces a common one.
         variant: settings -> the variant in the model's name, "" for none.
+        check: called once, before the first step; none if None.
     """
 
     name: str
@@ -153,6 +159,7 @@ class Recipe:
     objective: Objective
     own: tuple[HyperParameter, ...] = ()
     variant: Callable[[Settings], str] = lambda _settings: ""
+    check: Check | None = None
 
     @property
     def table(self) -> tuple[HyperParameter, ...]:
@@ -179,7 +186,7 @@ class Recipe:
     def model_name(self, *, architecture: str, dataset: str, settings: Settings, seed: int) -> str:
         """The name of the model that these settings make."""
         variant = self.variant(settings)
-        return f"{architecture}.{self.name}{'-' + variant if variant else ''}.{dataset}.s{seed}"
+        return card_name(architecture, f"{self.name}-{variant}" if variant else self.name, dataset, seed)
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, Scalar]:

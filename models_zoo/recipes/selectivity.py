@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 
+from harness.errors import ModelError
 from models_zoo.model import ZooModel
 from models_zoo.objectives.selectivity import batch_selectivity
 from models_zoo.recipes.base import Batch, HyperParameter, Recipe, Settings
@@ -24,6 +25,22 @@ def objective(model: ZooModel, batch: Batch, settings: Settings) -> tuple[torch.
     index = batch_selectivity(chosen, batch.labels, classes=logits.shape[1])
     batch.notes["selectivity"] = index.detach()
     return loss - alpha * index, logits
+
+
+def check(model: ZooModel, images: torch.Tensor, settings: Settings) -> None:
+    """Refuse a network with signed activations, on which the index is not defined.
+
+    Raises:
+        ModelError: a layer that would be regularised has negative ones.
+    """
+    if float(settings["alpha"]) == 0:
+        return
+    for layer, activations in layer_subset(model.features(images), str(settings["layers"])).items():
+        if bool((activations < 0).any()):
+            raise ModelError(
+                f"layer {layer!r} of {model.card.architecture}: activations are negative; the recipe selectivity needs "
+                "non-negative ones, as a ReLU gives"
+            )
 
 
 def alpha_at(elapsed: float, *, alpha: float, warmup: float) -> float:
@@ -72,4 +89,5 @@ SELECTIVITY = Recipe(
         ),
     ),
     variant=variant,
+    check=check,
 )  # fmt: skip

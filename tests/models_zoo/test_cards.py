@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.digest import digest
 from harness.errors import CardError
-from models_zoo.cards import ModelCard, Training, check_name, read_card
+from models_zoo.cards import ModelCard, Training, card_name, check_name, read_card
 
 TRAINING = Training(
     seed=3,
@@ -185,3 +185,18 @@ def test_read_card_names_the_file(tmp_path: Path) -> None:
         read_card(path)
     path.write_text(CARD.to_toml(), encoding="utf-8")
     assert read_card(path) == CARD
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        (("small_cnn", "supervised", "digits", 0), "small_cnn.supervised.digits.s0"),
+        (("resnet20", "selectivity-am1", "cifar10-jpeg", 7), "resnet20.selectivity-am1.cifar10-jpeg.s7"),
+        (("torchvision:resnet18", "supervised", "digits", 0), "torchvision_resnet18.supervised.digits.s0"),
+        (("timm:vit_b.x", "a1_in1k", "my photos!"), "timm_vit_b_x.a1_in1k.my-photos"),
+        (("::", "-", ""), "_.x.x"),
+    ],
+)
+def test_names_are_made_of_any_parts(parts: tuple[Any, ...], name: str) -> None:
+    """What a name may not hold is replaced, so that every architecture has a name by default."""
+    assert card_name(*parts) == check_name(name)

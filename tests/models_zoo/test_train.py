@@ -51,11 +51,11 @@ def test_same_seed_same_weights(data: TrainingData, recipe: str) -> None:
     assert other.card.weights_digest != first.card.weights_digest
 
 
-@pytest.mark.parametrize("recipe", ["supervised", "selectivity", "adversarial"])
+@pytest.mark.parametrize("recipe", ["supervised", "selectivity", "adversarial", "trades"])
 def test_mixed_precision(data: TrainingData, recipe: str) -> None:
     """Mixed precision learns the task, is as repeatable as float32, and keeps float32 weights in the usual layout."""
     settings = TINY | {"epochs": 6, "precision": "bf16"}
-    if recipe == "adversarial":
+    if recipe in ("adversarial", "trades"):
         settings["steps"] = 1
     first = train(recipe, dataset=data, architecture="small_cnn", settings=settings, seed=5)
     again = retrain(first.card, dataset=data)
@@ -145,6 +145,27 @@ def test_divergence_is_an_error(data: TrainingData) -> None:
     settings = TINY | {"learning_rate": 100.0, "warmup_epochs": 0, "weight_decay": 1.0, "momentum": 0.999, "epochs": 40}
     with pytest.raises(ModelError, match="lower learning_rate"):
         train("supervised", dataset=data, architecture="small_cnn", settings=settings)
+
+
+def test_signed_activations_are_refused_before_the_first_step(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index is not defined on them: the layer is named; without the regulariser, and after ReLUs, all is well."""
+
+    class Entered(Exception):
+        """The first step was about to be taken."""
+
+    def enter(*_: object) -> None:
+        raise Entered
+
+    monkeypatch.setattr("models_zoo.training_run.TrainingRun._train_epoch", enter)
+    with pytest.raises(ModelError, match=r"layer 'features\.0\.2' of torchvision:mobilenet_v3_small: .*negative"):
+        train("selectivity", dataset=data, architecture="torchvision:mobilenet_v3_small", settings=TINY)
+    with pytest.raises(Entered):
+        train("selectivity", dataset=data, architecture="torchvision:mobilenet_v3_small", settings=TINY | {"alpha": 0})
+    for architecture in ("resnet20", "torchvision:resnet18"):
+        with pytest.raises(Entered):
+            train("selectivity", dataset=data, architecture=architecture, settings=TINY)
 
 
 def test_bad_requests_are_named(data: TrainingData) -> None:

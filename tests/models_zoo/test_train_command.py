@@ -93,7 +93,7 @@ def test_every_recipe_trains_on_a_bare_machine(npz: Path) -> None:
             ["supervised", "--data", "quarters.npz", "--device", "gpu"],
             "device: got 'gpu', expected cpu, cuda or cuda:N",
         ),
-        (["supervised", "--data", "quarters.npz", "--dataset", "a b"], "name: got"),
+        (["supervised", "--data", "quarters.npz", "--name", "a b"], "name: got"),
     ],
 )
 def test_bad_requests_are_one_line(
