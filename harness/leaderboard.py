@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from harness.benchmarks import Benchmark, ColumnSpec, load_benchmark
 from harness.catalogue import summarise
 from harness.errors import InvalidArgument, UnknownName
+from harness.spec import DataRef
 from harness.storage.queries import Reader
 from harness.storage.records import StoredModel, StoredScore
 from harness.target import IN_MEMORY
@@ -138,6 +139,13 @@ def load_board(store: Reader, query: BoardQuery) -> Board:
         families=families,
         stale=query.stale,
     )
+
+
+def board_data(store: Reader, benchmark: Benchmark, dataset: str) -> DataRef | None:
+    """The content that a data set's name stands for on a benchmark's board; None where there is no such board."""
+    every = store.scores(benchmark=benchmark.name, version=benchmark.version, dataset=dataset)
+    scores = _current_data(store, every)
+    return scores[0].data if scores else None
 
 
 def score_columns(

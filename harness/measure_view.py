@@ -14,7 +14,7 @@ from harness.measures import MEASURES
 from harness.measures.base import NETWORK
 from harness.measures.catalogue import conditions
 from harness.outcome import MeasureValue
-from harness.spec import DataRef, MeasureSpec, perturbation_from_identity
+from harness.spec import DataRef, EvaluationSpec, MeasureSpec, perturbation_from_identity
 from harness.storage.queries import Reader
 from harness.types import Json
 
@@ -129,6 +129,17 @@ def model_measures(store: Reader, model_name: str) -> tuple[MeasureTable, ...]:
     order = {name: place for place, name in enumerate(MEASURES.names())}
     tables = [_table(model_name, spec, data, digest, stored[digest]) for _, spec, data, digest in chosen.values()]
     return tuple(sorted(tables, key=lambda table: (table.dataset, order[table.measure])))
+
+
+def evaluation_tables(store: Reader, model_name: str, specs: Iterable[EvaluationSpec]) -> tuple[MeasureTable, ...]:
+    """The tables of exactly these evaluations of a model, in their order; those without stored values are left out."""
+    wanted = {spec.digest: spec for spec in specs}
+    stored = store.measures(wanted)
+    return tuple(
+        _table(model_name, spec.perturbation, spec.data, digest, stored[digest])
+        for digest, spec in wanted.items()
+        if digest in stored and isinstance(spec.perturbation, MeasureSpec)
+    )
 
 
 def choose_tables(tables: Sequence[MeasureTable], model_name: str) -> tuple[MeasureTable, ...]:

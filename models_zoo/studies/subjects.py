@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harness.curves import corruption_curves
+from harness.benchmarks import load_benchmark
 from harness.errors import RequestError
-from harness.leaderboard import Board, BoardQuery, load_board
-from harness.measure_view import MeasureTable, model_measures
+from harness.leaderboard import Board, BoardQuery, board_data, load_board
+from harness.measure_view import MeasureTable, evaluation_tables
+from harness.metrics.accuracy import accuracy, severity_curves
+from harness.scoring import MEASURE_SCORE, Scorer
 from harness.storage.queries import Reader
 from harness.storage.records import StoredModel
 from harness.types import Cell
@@ -19,7 +21,8 @@ EPS: Final = ("1", "2", "4", "8")
 """Radii of the benchmark's attacks, in 255ths."""
 LEAST: Final = 3
 """Settings of alpha without which there is nothing to correlate."""
-SUITE: Final = "cifar-10-c"
+BY_CORRUPTION: Final = "corruption_accuracy"
+"""The column whose evaluations are also shown corruption by corruption."""
 
 _LAYERED: Final = {
     "dimension": ("dimensionality", "fraction_95"),
@@ -89,7 +92,12 @@ def read_subjects(store: Reader, benchmark: str, dataset: str, recipes: Sequence
     rows = {str(row["model"]): row for row in board.rows}
     chosen_models = [model for model in taking_part if model.card.get("architecture") == architecture]
     reach = _reach(board, [rows[model.name] for model in chosen_models])
-    found = [_subject(store, model, rows[model.name], dataset, reach) for model in chosen_models]
+    loaded = load_benchmark(benchmark)
+    data = board_data(store, loaded, dataset)
+    found = []
+    if data is not None:  # without a board there are no rows either
+        scorer = Scorer(loaded, store.target(data))
+        found = [_subject(store, scorer, model, rows[model.name], reach) for model in chosen_models]
     chosen = {subject.name for subject in found}
     sweep = sorted((item for item in found if item.alpha is not None), key=lambda item: (item.alpha, item.name))
     subjects = Subjects(
@@ -130,7 +138,7 @@ def derived(cells: Mapping[str, float], tables: Sequence[MeasureTable]) -> dict[
 
     Args:
         cells: board column -> value.
-        tables: its measures on the board's data set.
+        tables: its measures, as the benchmark's evaluations on the board's data set.
 
     Returns:
         `retention` (corruption accuracy over clean accuracy), `on_correct_E` (PGD accuracy over clean accuracy: the
@@ -148,7 +156,7 @@ def derived(cells: Mapping[str, float], tables: Sequence[MeasureTable]) -> dict[
     if "selectivity" in cells and "selectivity_floor" in cells:
         values["above_floor"] = cells["selectivity"] - cells["selectivity_floor"]
     for name, (measure, quantity) in _LAYERED.items():
-        found = [table for table in tables if table.measure == measure and table.layers and table.current]
+        found = [table for table in tables if table.measure == measure and table.layers]
         if found:
             layers = found[-1].over_layers(quantity)
             early = layers[: max(1, len(layers) // 2)]
@@ -168,28 +176,49 @@ def _reach(board: Board, rows: Sequence[Mapping[str, Cell]]) -> dict[str, int]:
 
 
 def _subject(
-    store: Reader, model: StoredModel, row: Mapping[str, Cell], dataset: str, reach: Mapping[str, int]
+    store: Reader, scorer: Scorer, model: StoredModel, row: Mapping[str, Cell], reach: Mapping[str, int]
 ) -> Subject:
     cells = {
         name: float(value)
         for name, images in reach.items()
         if isinstance(value := row[name], (int, float)) and row[f"{name}_n"] == images
     }
-    tables = [table for table in model_measures(store, model.name) if table.dataset == dataset]
-    by_corruption: dict[str, float] = {}
-    for grid in corruption_curves(store, model.name):
-        if grid.dataset == dataset and grid.suite == SUITE and grid.current:
-            by_corruption |= {f"corruption:{name}": mean for name, mean in grid.means.items() if mean is not None}
     images = row.get("clean_accuracy_n")
     return Subject(
         name=model.name,
         recipe=str(model.card.get("recipe")),
         alpha=alpha_of(model.card),
-        values=cells | derived(cells, tables) | by_corruption,
+        values=cells
+        | derived(cells, _tables(store, scorer, model, reach))
+        | _by_corruption(store, scorer, model, reach),
         flags=tuple(str(row.get("flags") or "").split()),
         images=images if isinstance(images, int) else 0,
         epochs=_epochs(model.card),
     )
+
+
+def _tables(store: Reader, scorer: Scorer, model: StoredModel, reach: Mapping[str, int]) -> tuple[MeasureTable, ...]:
+    """What stands behind the board's cells layer by layer: the benchmark's own evaluations, on as many images as reach.
+
+    Other options, other images of that name, and runs on fewer or more images are other evaluations.
+    """
+    specs = [
+        request.spec
+        for column in scorer.benchmark.columns
+        if column.score == MEASURE_SCORE and reach[column.name]
+        for request in scorer.benchmark.requests(model.ref, scorer.target, limit=reach[column.name])
+        if request.group in column.evaluations
+    ]
+    return evaluation_tables(store, model.name, specs)
+
+
+def _by_corruption(store: Reader, scorer: Scorer, model: StoredModel, reach: Mapping[str, int]) -> dict[str, float]:
+    """Accuracy under each corruption, mean over severities, of the verdicts behind the board's cell."""
+    outcomes = scorer.outcomes(store, scorer.benchmark.column(BY_CORRUPTION), model.ref, None)
+    if outcomes is None or outcomes.verdicts.shape[1] != reach[BY_CORRUPTION]:
+        return {}
+    values = {cell: accuracy(row) for cell, row in zip(outcomes.cells, outcomes.verdicts, strict=True)}
+    return {f"corruption:{name}": sum(curve) / len(curve) for name, curve in severity_curves(values).items()}
 
 
 def _epochs(card: Mapping[str, object]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -51,14 +50,6 @@ def sweep() -> Subjects:
     return Subjects(
         dataset="digits", architecture="small_cnn", board=board({}), sweep=models, others=others, left_out=()
     )
-
-
-@dataclass(frozen=True)
-class Model:
-    """What the study reads of a stored model."""
-
-    name: str
-    card: Mapping[str, object]
 
 
 def board(rows: Mapping[str, Mapping[str, Cell]]) -> Board:

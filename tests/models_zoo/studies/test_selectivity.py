@@ -1,4 +1,4 @@
-"""The selectivity study: who takes part, what follows from cells, and the words for made-up sweeps."""
+"""The selectivity study: what follows from cells, and the words for made-up sweeps."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 from markdown_it import MarkdownIt
 from scipy.stats import spearmanr
 
-from harness.errors import RequestError, UnknownName
+from harness.errors import UnknownName
 from harness.metrics.correlation import Estimate
 from models_zoo import list_models
-from models_zoo.studies import STUDIES, selectivity, subjects
+from models_zoo.studies import STUDIES
 from models_zoo.studies.claims import Claim, Sign, claims, examine, judge, reverse_claims
 from models_zoo.studies.selectivity_report import markdown
-from models_zoo.studies.subjects import Subjects, alpha_of, derived, read_subjects
+from models_zoo.studies.subjects import alpha_of, derived
 from models_zoo.studies.sweep_plot import PANELS, sweep_svg
-from tests.models_zoo.studies.made import ALPHAS, Model, board, cells, subject, sweep
+from tests.models_zoo.studies.made import ALPHAS, board, cells, subject, sweep
 
 
 def claim(y: str) -> Claim:
@@ -107,8 +107,6 @@ def table(measure: str, layers: Mapping[str, Mapping[str, float]]) -> Any:
     """As much of a table of measures as the study looks at."""
     return SimpleNamespace(
         measure=measure,
-        dataset="digits",
-        current=True,
         layers=layers,
         over_layers=lambda name: tuple(values[name] for values in layers.values()),
     )
@@ -160,54 +158,6 @@ def test_derived_by_hand() -> None:
 def test_alpha_of_a_card(card: dict[str, object], alpha: float | None) -> None:
     """Controls with a warm-up or a part of the layers are no models of the sweep."""
     assert alpha_of(card) == alpha
-
-
-def reading(
-    monkeypatch: pytest.MonkeyPatch, rows: Mapping[str, Mapping[str, Any]], cards: Mapping[str, Any]
-) -> Subjects:
-    """`read_subjects` of a made board."""
-    monkeypatch.setattr(subjects, "load_board", lambda _store, _query: board(rows))
-    monkeypatch.setattr(subjects, "model_measures", lambda _store, _name: tables())
-    monkeypatch.setattr(subjects, "corruption_curves", lambda _store, _name: ())
-    store: Any = SimpleNamespace(models=lambda: [Model(name=name, card=card) for name, card in cards.items()])
-    return read_subjects(store, "selectivity@1", "digits", selectivity.RECIPES)
-
-
-def card(recipe: str, architecture: str = "small_cnn", **settings: float) -> dict[str, object]:
-    """A card of the study."""
-    return {"recipe": recipe, "architecture": architecture, "hyper_parameters": {"epochs": 40, **settings}}
-
-
-CARDS = {
-    "a.low": card("selectivity", alpha=-1.0),
-    "a.high": card("selectivity", alpha=2.0),
-    "a.none": card("supervised"),
-    "a.adversarial": card("adversarial"),
-    "b.none": card("supervised", "resnet20"),
-    "c.trades": card("trades"),
-}
-
-
-def test_who_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models of the recipes and of the commonest architecture; cells on fewer images than the others' are dropped."""
-    rows: dict[str, dict[str, Any]] = {name: {"clean_accuracy": 0.9, "selectivity": 0.2} for name in CARDS}
-    rows["a.low"] |= {"clean_accuracy_n": 100}
-    found = reading(monkeypatch, rows, CARDS)
-    assert [item.name for item in found.sweep] == ["a.low", "a.none", "a.high"]
-    assert [item.name for item in found.others] == ["a.adversarial"]
-    assert set(found.left_out) == {"b.none", "c.trades"}
-    assert found.architecture == "small_cnn"
-    low, none, _ = found.sweep
-    assert "clean_accuracy" not in low.values
-    assert none.values["clean_accuracy"] == 0.9
-    assert low.values["early_dimension"] == pytest.approx(0.4)
-
-
-def test_too_few_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two settings of alpha make no report; the message names the command."""
-    cards = {name: CARDS[name] for name in ("a.low", "a.none")}
-    with pytest.raises(RequestError, match=r"holds 2 settings of alpha, a report needs 3: robustboard study run"):
-        reading(monkeypatch, {name: {} for name in cards}, cards)
 
 
 def test_reverse_direction() -> None:
