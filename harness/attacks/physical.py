@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.errors import InvalidArgument, ModelError
+from harness.errors import InvalidArgument, ModelError, NonFinite
 from harness.types import Classifier
 
 ROWS = 16
@@ -136,7 +136,7 @@ class Passes:
             raise ModelError(f"model: returned {out.dtype}, expected floating point logits")
         self.classes = out.shape[1]
         if not bool(torch.isfinite(out.detach()).all()):
-            raise ModelError("model: returned logits that are not finite (NaN or infinite)")
+            raise NonFinite("model: returned logits that are not finite (NaN or infinite)")
         return out.float()
 
 
