@@ -23,7 +23,7 @@ F64: TypeAlias = NDArray[np.float64]
 
 RESAMPLES: Final = 10_000
 ENUMERATED: Final = 7
-"""Up to this many blocks all orders are gone through (5,040), above that `RESAMPLES` random ones."""
+"""Up to this many designs all orders are gone through (5,040), above that `RESAMPLES` random ones."""
 LEAST: Final = 3
 """Models below which no correlation is given: two always have rho -1 or 1."""
 MOST: Final = 500
@@ -48,12 +48,22 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PermutationTest:
+    """A test of rho that exchanges designs; see `rank_correlation`."""
+
+    p_value: float
+    """Two-sided, of |rho|."""
+    exact: bool
+    """True over all orders of the designs, False over random ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankCorrelation:
     """Spearman's rho over models."""
 
     rho: Estimate
-    p_value: float
-    """Two-sided, of |rho| under permutation; see `rank_correlation`."""
+    test: PermutationTest | None
+    """None where the designs are of unequal size."""
 
 
 def spearman(x: Sequence[float] | F64, y: Sequence[float] | F64) -> float | None:
@@ -88,9 +98,9 @@ def rank_correlation(
     with replacement with all their models (the cluster bootstrap; Davison & Hinkley, "Bootstrap Methods and their
     Application", 1997, section 3.8) and of models. Copies tie in rank, so with few designs the interval leans to 0.
     Samples in which a side is constant have no rho and are left out.
-    The permutation test exchanges whole designs if they have equally many models (those of a design keep their order,
-    which should be that of seeds), else models: exactly up to 7 blocks, with 10,000 random orders above (p counts the
-    observed order; the same book, section 4.3).
+    The permutation test exchanges whole designs, whose models keep their order, which should be that of seeds: exactly
+    up to 7 designs, with random orders above (p counts the observed order; the same book, section 4.3). Designs of
+    unequal size cannot be exchanged, and there is no p: one over their models would take seeds for designs.
 
     Args:
         x: n finite numbers, one a model; n from 3 to 500.
@@ -128,7 +138,7 @@ def rank_correlation(
             models=len(first),
             designs=len(blocks),
         ),
-        p_value=_permutation_test(first, second, blocks, seed=seed, resamples=resamples),
+        test=_permutation_test(first, second, blocks, seed=seed, resamples=resamples),
     )
 
 
@@ -230,9 +240,11 @@ def _interval(values: F64) -> tuple[float, float]:
     return round(float(low), 12), round(float(high), 12)
 
 
-def _permutation_test(x: F64, y: F64, blocks: Sequence[NDArray[np.int64]], *, seed: int, resamples: int) -> float:
+def _permutation_test(
+    x: F64, y: F64, blocks: Sequence[NDArray[np.int64]], *, seed: int, resamples: int
+) -> PermutationTest | None:
     if len({len(block) for block in blocks}) > 1:
-        blocks = _blocks(None, len(x))
+        return None
     exact = len(blocks) <= ENUMERATED
     if exact:
         orders = np.array(list(itertools.permutations(range(len(blocks)))))
@@ -250,7 +262,8 @@ def _permutation_test(x: F64, y: F64, blocks: Sequence[NDArray[np.int64]], *, se
     for start in range(0, len(orders), step):
         permuted = centred[1][table[orders[start : start + step]]].reshape(-1, len(x))
         reached += int((np.abs(permuted @ fixed) / scale >= observed - _TIE).sum())
-    return reached / len(orders) if exact else (1 + reached) / (1 + len(orders))
+    p_value = reached / len(orders) if exact else (1 + reached) / (1 + len(orders))
+    return PermutationTest(p_value=p_value, exact=exact)
 
 
 def _plain_ranks(values: F64) -> F64:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from harness.metrics.correlation import Estimate, mean_over_models, rank_correlation
+from harness.metrics.correlation import Estimate, PermutationTest, mean_over_models, rank_correlation
 from models_zoo.studies.subjects import EPS, Subject, Subjects
 
 Verdict: TypeAlias = Literal["agrees", "disagrees", "undecided", "not judged"]
@@ -40,7 +40,8 @@ class Tested:
     claim: Claim
     estimate: Estimate | None
     """None where too few models have both quantities, or one of them is constant."""
-    p_value: float | None
+    test: PermutationTest | None
+    """None also where settings have unequal numbers of models, and for means."""
     peak: float | None
     """The alpha with the highest mean of `y`."""
     verdict: Verdict
@@ -103,18 +104,18 @@ def examine(claim: Claim, subjects: Subjects) -> Tested:
     peak = _peak(claim.y, subjects)
     nothing: Verdict = "not judged" if claim.sign == 0 else "undecided"
     if len(have) < MODELS:
-        return Tested(claim=claim, estimate=None, p_value=None, peak=peak, verdict=nothing)
+        return Tested(claim=claim, estimate=None, test=None, peak=peak, verdict=nothing)
     designs = [item.alpha for item in have]
     up = [item.values[claim.y] for item in have]
     if x is None:
         mean = mean_over_models(up, designs)
-        return Tested(claim=claim, estimate=mean, p_value=None, peak=peak, verdict=judge(mean, claim.sign))
+        return Tested(claim=claim, estimate=mean, test=None, peak=peak, verdict=judge(mean, claim.sign))
     across = [float(item.alpha or 0.0) if x == "alpha" else item.values[x] for item in have]
     found = rank_correlation(across, up, designs)
     if found is None:
-        return Tested(claim=claim, estimate=None, p_value=None, peak=peak, verdict=nothing)
+        return Tested(claim=claim, estimate=None, test=None, peak=peak, verdict=nothing)
     verdict = judge(found.rho, claim.sign)
-    return Tested(claim=claim, estimate=found.rho, p_value=found.p_value, peak=peak, verdict=verdict)
+    return Tested(claim=claim, estimate=found.rho, test=found.test, peak=peak, verdict=verdict)
 
 
 def judge(estimate: Estimate, sign: Sign) -> Verdict:

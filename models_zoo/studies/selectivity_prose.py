@@ -33,8 +33,9 @@ rho is Spearman's correlation over models, of selectivity (in the first row of a
 The interval that the verdict rests on resamples whole settings of alpha with all their seeds (cluster bootstrap),
 since seeds of one setting are not designs of their own; with so few settings it is rather too narrow than too wide.
 Samples repeat settings, and copies tie in rank, which pulls rho towards 0: near 1 the interval can end below the
-estimate. The one beside it resamples models. p exchanges settings (exact permutation test, two-sided). Verdict: the
-interval is on the claimed side of 0 (agrees), on the other (disagrees), or holds 0 (undecided). rho sees monotone
+estimate. The one beside it resamples models. p exchanges whole settings (permutation test, two-sided): over all orders,
+or over random ones where it is marked (sampled); there is none where settings have unequal numbers of models. Verdict:
+the interval is on the claimed side of 0 (agrees), on the other (disagrees), or holds 0 (undecided). rho sees monotone
 relations only: "highest at" names the alpha with the highest mean. Rows marked (mean) are about a difference within
 each model instead. Sources are abstracts; the full texts of the papers were not at hand.
 """

@@ -152,7 +152,7 @@ def _claims(tested: Sequence[Tested]) -> list[str]:
             "-" if item.estimate is None else _signed(item.estimate.value) + ("" if item.claim.x else " (mean)"),
             "-" if item.estimate is None else _interval(item.estimate.low, item.estimate.high),
             "-" if item.estimate is None else _interval(item.estimate.low_models, item.estimate.high_models),
-            "-" if item.p_value is None else f"{item.p_value:.3f}",
+            "-" if item.test is None else f"{item.test.p_value:.3f}" + ("" if item.test.exact else " (sampled)"),
             "-" if item.peak is None else f"{item.peak:g}",
             _models(item.estimate),
             f"**{item.verdict}**",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 
 from harness.errors import InvalidArgument
-from harness.metrics.correlation import mean_over_models, rank_correlation, spearman
+from harness.metrics.correlation import PermutationTest, mean_over_models, rank_correlation, spearman
 
 FEW = st.integers(0, 4)
 
@@ -50,7 +50,26 @@ def test_permutation_test_by_enumeration(designs: list[int] | None) -> None:
     for order in itertools.permutations(blocks):
         shuffled = [y[at] for block in order for at in block]
         rhos.append(abs(float(spearmanr(x, shuffled).statistic)))
-    assert found.p_value == pytest.approx(float(np.mean(np.array(rhos) >= observed - 1e-9)))
+    assert found.test is not None
+    assert found.test.exact
+    assert found.test.p_value == pytest.approx(float(np.mean(np.array(rhos) >= observed - 1e-9)))
+
+
+def test_designs_of_unequal_size_have_no_p() -> None:
+    """They cannot be exchanged whole, and exchanging models would be another test; the intervals stay."""
+    x, y = [1.0, 2.0, 2.0, 5.0, 4.0, 7.0], [3.0, 1.0, 2.0, 6.0, 6.0, 9.0]
+    found = rank_correlation(x, y, ["a", "a", "a", "b", "b", "c"], resamples=10)
+    assert found is not None
+    assert found.test is None
+    assert found.rho.designs == 3
+
+
+def test_reversed_designs_are_no_mirror_image() -> None:
+    """Models keep their order inside a design, so that the observed order of six designs can be extreme by itself."""
+    x = np.arange(12.0)
+    found = rank_correlation(x, x, np.repeat(np.arange(6), 2).tolist(), resamples=10)
+    assert found is not None
+    assert found.test == PermutationTest(p_value=1 / 720, exact=True)
 
 
 def test_random_permutations_near_the_t_approximation() -> None:
@@ -60,8 +79,10 @@ def test_random_permutations_near_the_t_approximation() -> None:
     y = 0.35 * x + draw.normal(size=40)
     found = rank_correlation(x, y, resamples=10_000)
     assert found is not None
-    assert found.p_value == pytest.approx(float(spearmanr(x, y).pvalue), abs=0.01)
-    assert 0 < found.p_value < 0.2
+    assert found.test is not None
+    assert not found.test.exact
+    assert found.test.p_value == pytest.approx(float(spearmanr(x, y).pvalue), abs=0.01)
+    assert 0 < found.test.p_value < 0.2
 
 
 def test_resampled_rho_is_that_of_the_copied_models() -> None:
@@ -130,7 +151,7 @@ def test_same_seed_same_interval_and_monotone_invariance() -> None:
     assert found is not None
     assert mirrored is not None
     assert mirrored.rho.value == pytest.approx(-found.rho.value)
-    assert mirrored.p_value == found.p_value
+    assert mirrored.test == found.test
     assert found.rho.value != pytest.approx(float(kendalltau(x, y).statistic), abs=1e-3)
 
 

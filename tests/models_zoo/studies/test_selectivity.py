@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from scipy.stats import spearmanr
 
 from harness.errors import UnknownName
-from harness.metrics.correlation import Estimate
+from harness.metrics.correlation import Estimate, PermutationTest
 from models_zoo import list_models
 from models_zoo.studies import STUDIES
 from models_zoo.studies.claims import Claim, Sign, claims, examine, judge, reverse_claims
@@ -61,7 +61,7 @@ def test_claims_on_a_made_sweep() -> None:
     assert fall.estimate.value == pytest.approx(float(spearmanr(x, y).statistic))
     assert (fall.estimate.models, fall.estimate.designs) == (18, 6)
     assert (fall.verdict, fall.peak) == ("agrees", -2.0)
-    assert fall.p_value == pytest.approx(2 / 720)
+    assert fall.test == PermutationTest(p_value=2 / 720, exact=True)
     assert examine(claim("fgsm_accuracy_linf_4_255"), made).verdict == "agrees"
     hump = examine(claim("pgd_accuracy_linf_4_255"), made)
     assert (hump.verdict, hump.peak) == ("undecided", 0.0)
@@ -92,7 +92,7 @@ def test_mean_claims() -> None:
     found = examine(claim("early_change_gap"), replace(made, sweep=gaps))
     assert found.estimate is not None
     assert found.estimate.value == pytest.approx(0.185)
-    assert (found.verdict, found.p_value) == ("agrees", None)
+    assert (found.verdict, found.test) == ("agrees", None)
 
 
 def test_every_claim_names_a_quantity_that_exists() -> None:
@@ -192,6 +192,24 @@ def test_report_holds_the_numbers() -> None:
     assert 'src="s-sweep.svg"' in page
     assert "6 settings of alpha with 3 seeds each" in page.replace("\n", " ")
     assert "of 21 models not everything is evaluated yet" in page  # the made sweep has no dimensions
+
+
+def test_report_says_which_test_p_is_of() -> None:
+    """Nothing beside p over all orders, a mark over random ones, and "-" where settings cannot be exchanged."""
+    made = sweep()
+    more = tuple(
+        subject(f"m{alpha}.s{seed}", "selectivity", alpha, cells(alpha, seed))
+        for alpha in (-1.5, 1.5)
+        for seed in range(3)
+    )
+    for models, ending in ((made.sweep, ""), ((*made.sweep, *more), " (sampled)"), (made.sweep[1:], "-")):
+        found = examine(claim("corruption_accuracy"), replace(made, sweep=models))
+        text = markdown(made, [found], (), ())
+        (row,) = [line for line in text.splitlines() if line.startswith("| more selective, worse under corruptions")]
+        shown = row.split(" | ")[6]
+        number = "" if found.test is None else f"{found.test.p_value:.3f}"
+        assert shown == number + ending
+        assert (found.test is None) == (ending == "-")
 
 
 def test_pictures() -> None:
