@@ -67,6 +67,8 @@ def open_declared(declaration: Declaration, split: str, base: Dataset | None) ->
         if declaration.path.is_dir()
         else []
     )
+    if declaration.path.is_dir() and len(there) < 2:
+        raise DataError(f"{declaration.path}: {len(there)} class folders, expected at least two to tell apart")
     side = _side(clean)
     return open_picture_folder(declaration.path, classes=clean.classes, subset=there, side=side, name=declaration.name)
 

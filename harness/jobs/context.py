@@ -57,15 +57,17 @@ class DataSource:
         Raises:
             DataError: missing, unreadable or changed files.
         """
-        if self.cell is None:
-            data = open_dataset(self.name, self.split, folders=self.declarations)
-        else:
-            declared = self.declarations[self.name]
-            base = open_dataset(declared.of, self.split, folders=self.declarations)
-            data = open_cell(declared, *self.cell, base)
+        data = self.clean()
+        if self.cell is not None:
+            data = open_cell(self.declarations[self.name], *self.cell, data)
         if data.digest != self.digest:
             raise DataError(f"data set {self.name!r}: its files changed since the run was planned")
         return data
+
+    def clean(self) -> Dataset:
+        """The images themselves, or the clean ones that corrupted files were made from; not compared with a digest."""
+        name = self.name if self.cell is None else self.declarations[self.name].of
+        return open_dataset(name, self.split, folders=self.declarations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

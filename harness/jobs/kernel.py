@@ -18,20 +18,21 @@ import torch
 from numpy.typing import NDArray
 
 from harness.attacks import AttackResult, Numerics, attack_blocks
-from harness.attacks.examples import first_broken, most_kept
+from harness.attacks.examples import as_float, first_broken, most_kept
 from harness.attacks.physical import predict, probe
 from harness.data import Dataset
 from harness.device import check_device, device_name, machine
-from harness.errors import ModelError, RobustboardError, WorkError
+from harness.errors import ModelError, NonFinite, RobustboardError, WorkError
 from harness.jobs.checking import run_checks
 from harness.jobs.context import Context, ModelSource, load
 from harness.jobs.measuring import run_measure
 from harness.jobs.plan import Piece, Task
+from harness.jobs.present import among
 from harness.outcome import DETAIL_DTYPE, BlockOutcome, Cost, Detail, Failure, MeasureValue
-from harness.spec import AttackSpec, ChecksSpec, CorruptionSpec, MeasureSpec
+from harness.spec import AttackSpec, ChecksSpec, CorruptionSpec, EvaluationSpec, MeasureSpec
 
 if TYPE_CHECKING:
-    from harness.types import Bits, Classifier, FeatureModel, ImagesU8
+    from harness.types import Bits, FeatureModel, ImagesU8
 
 MODEL_BYTES = 4 << 30
 """Loaded models that a worker keeps, the least recently used one going first: a task may go through all of a run's."""
@@ -40,23 +41,10 @@ DATASETS_KEPT = 4
 """Opened data sets that a worker keeps: one and, of corrupted files, the cells at hand."""
 
 PROBED = 64
-"""Images that a model is probed on."""
+"""Images that a model is probed on, the first of the clean set."""
 
 BATCH_DEPENDENT = "batch_dependent"
 """Flag of models whose logits change with the batch they are in; they run at one fixed batch size."""
-
-
-class Among(torch.nn.Module):
-    """A model's outputs for some of its classes: what a set with a subset of the classes is judged among."""
-
-    def __init__(self, model: Classifier, present: tuple[int, ...]) -> None:
-        super().__init__()
-        self.inner = model
-        self.present = list(present)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits, n x the classes that are present."""
-        return self.inner(images)[:, self.present]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +73,7 @@ class Kernel:
         self.context = context
         self._models: OrderedDict[str, Loaded] = OrderedDict()
         self._data: OrderedDict[str, Dataset] = OrderedDict()
+        self._first: ImagesU8 | None = None  # of the clean set, which all tasks of a run share
         self._device = check_device(context.settings.device)
 
     def run(self, task: Task) -> Iterator[BlockOutcome | Failure]:
@@ -115,10 +104,10 @@ class Kernel:
             yield outcome
 
     def _images(self, task: Task, data: Dataset) -> ImagesU8:
-        """The task's images, corrupted once for all of its models; a measure reads its own and needs a few to probe."""
+        """The task's images, corrupted once for all of its models; none for a measure, which reads its own."""
         perturbation = task.pieces[0].spec.perturbation
         if isinstance(perturbation, MeasureSpec):
-            return data.images(task.start, min(task.start + PROBED, task.stop))
+            return data.images(task.start, task.start)
         images = data.images(task.start, task.stop)
         if isinstance(perturbation, CorruptionSpec):
             from harness.corruptions import corrupt
@@ -135,7 +124,7 @@ class Kernel:
 
     def _piece(self, piece: Piece, images: ImagesU8, data: Dataset, shared: float) -> BlockOutcome | Failure:
         started, spec = time.perf_counter(), piece.spec.perturbation
-        loaded = self._subject(piece, images)
+        loaded = self._subject(piece)
         labels = data.labels[piece.start : piece.stop]
         correct, measures, flags = np.zeros(0, dtype=np.bool_), tuple[MeasureValue, ...](), dict[str, str]()
         forwards, backwards = len(images), 0
@@ -143,7 +132,7 @@ class Kernel:
             convert = functools.partial(to_float, device=self._device)
             measures, (forwards, backwards) = run_measure(loaded.model, spec, data, convert)
         elif isinstance(spec, ChecksSpec):
-            model, labels = present(loaded.model, data, labels)
+            model, labels = among(loaded.model, data, labels)
             truth = torch.from_numpy(np.array(labels)).to(self._device)
             flags, rows = run_checks(model, spec, to_float(images, self._device), truth, loaded.fixed_batch)
             forwards, backwards = rows.forward, rows.backward
@@ -168,16 +157,13 @@ class Kernel:
         )
 
     def _correct(self, loaded: Loaded, images: ImagesU8, labels: NDArray[np.int64], data: Dataset) -> Bits:
+        model, labels = among(loaded.model, data, labels)
         logits = predict(
-            loaded.model,
+            model,
             to_float(images, self._device),
             batch_size=self.context.settings.batch_size,
             fixed_batch=loaded.fixed_batch,
         )
-        if data.present is not None:  # sets with fewer classes are judged among those alone
-            absent = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
-            absent[list(data.present)] = False
-            logits[:, absent] = -torch.inf
         right: Bits = logits.argmax(dim=1).cpu().numpy() == labels
         return right
 
@@ -188,7 +174,7 @@ class Kernel:
         left = list(pool)
         started = time.perf_counter()
         try:
-            loaded = self._model(left[0].spec.model.digest, images)
+            loaded = self._model(left[0].spec)
             for piece, result in self._attacked(loaded, task, pool, images, data):
                 left.remove(piece)
                 yield self._attack_outcome(piece, loaded, result, data, shared + time.perf_counter() - started)
@@ -205,7 +191,7 @@ class Kernel:
         if not isinstance(spec, AttackSpec):
             raise TypeError(f"{task.label} is no attack")
         indices = np.concatenate([np.arange(piece.start, piece.stop) for piece in pieces])
-        model, labels = present(loaded.model, data, data.labels[indices])
+        model, labels = among(loaded.model, data, data.labels[indices])
         results = attack_blocks(
             model,
             to_float(images[indices - task.start], self._device),
@@ -261,31 +247,29 @@ class Kernel:
             self._data.popitem(last=False)
         return self._data[digest]
 
-    def _subject(self, piece: Piece, images: ImagesU8) -> Loaded:
-        """The piece's model; for checks also one that cannot be probed, since they say what is wrong with it."""
-        digest = piece.spec.model.digest
+    def _subject(self, piece: Piece) -> Loaded:
+        """The piece's model; for checks also one without finite numbers, since they say what is wrong with it."""
         try:
-            return self._model(digest, images)
-        except ModelError:
+            return self._model(piece.spec)
+        except NonFinite:
             if not isinstance(piece.spec.perturbation, ChecksSpec):
                 raise
-            return Loaded(model=on_device(self.context.models[digest], self._device), fixed_batch=None, flags={})
+            source = self.context.models[piece.spec.model.digest]
+            return Loaded(model=on_device(source, self._device), fixed_batch=None, flags={})
 
-    def _model(self, digest: str, images: ImagesU8) -> Loaded:
+    def _model(self, spec: EvaluationSpec) -> Loaded:
+        digest = spec.model.digest
         if digest in self._models:
             self._models.move_to_end(digest)
             return self._models[digest]
-        self._models[digest] = prepare(self.context.models[digest], images, self._device)
+        if self._first is None:
+            source = self.context.data[spec.data.digest]
+            clean = self._data[spec.data.digest] if source.cell is None else source.clean()
+            self._first = np.array(clean.images(0, min(PROBED, len(clean))))
+        self._models[digest] = prepare(self.context.models[digest], self._first, self._device)
         while len(self._models) > 1 and sum(map(_size, self._models.values())) > MODEL_BYTES:
             self._models.popitem(last=False)
         return self._models[digest]
-
-
-def present(model: Classifier, data: Dataset, labels: NDArray[np.int64]) -> tuple[Classifier, NDArray[np.int64]]:
-    """Model and labels among the classes that the set has: attacks and checks play among those alone."""
-    if data.present is None:
-        return model, labels
-    return Among(model, data.present), np.searchsorted(data.present, labels)
 
 
 def on_device(source: ModelSource, device: torch.device) -> FeatureModel:
@@ -297,9 +281,20 @@ def on_device(source: ModelSource, device: torch.device) -> FeatureModel:
 
 
 def prepare(source: ModelSource, images: ImagesU8, device: torch.device) -> Loaded:
-    """Load a model and probe, on the first 64 of `images`, whether its outcomes depend on the batch."""
+    """Load a model and probe whether its outcomes depend on the batch.
+
+    Args:
+        source: the model.
+        images: the first 64 of the clean set, or all if it has fewer: not those of a task, so that no worker finds
+            otherwise than another.
+        device: where it will run.
+
+    Raises:
+        ModelError: another number of logits than the card says, or no logits.
+        NonFinite: logits that are not finite.
+    """
     model = on_device(source, device)
-    result = probe(model, to_float(images[:PROBED], device))
+    result = probe(model, to_float(images, device))
     if result.classes != source.card["classes"]:
         expected = f"expected {source.card['classes']}, as its card says"
         raise ModelError(f"model {source.name!r}: returned {result.classes} logits an image, {expected}")
@@ -332,9 +327,11 @@ def maker(spec: CorruptionSpec) -> str:
 
 
 def to_float(images: ImagesU8, device: torch.device) -> torch.Tensor:
-    """uint8 NHWC to float32 NCHW in [0, 1]: exact quotients by 255, contiguous."""
-    tensor = torch.from_numpy(np.array(images)).to(device)
-    return (tensor.permute(0, 3, 1, 2).to(torch.float32) / 255).contiguous()
+    """uint8 NHWC to float32 NCHW in [0, 1], contiguous: the quotients by 255 rounded once, on every device.
+
+    They are made on the host: a device may multiply by the reciprocal instead, which is a bit off for some levels.
+    """
+    return torch.from_numpy(as_float(images)).to(device)
 
 
 def pack_detail(result: AttackResult) -> Detail:

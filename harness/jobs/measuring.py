@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from harness.data import Dataset
+from harness.jobs.present import among
 from harness.measures import MEASURES
 from harness.outcome import MeasureValue
 from harness.spec import MeasureSpec
@@ -36,22 +37,6 @@ class Batches:
             yield self.convert(self.data.images(at, min(at + MEASURE_BATCH, self.stop)))
 
 
-class _Among:
-    """A model with features whose logits are those of some classes alone: for sets that have a part of the classes."""
-
-    def __init__(self, model: FeatureModel, present: tuple[int, ...]) -> None:
-        self.model = model
-        self.present = list(present)
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits, n x the classes that are present."""
-        return self.model(images)[:, self.present]
-
-    def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The model's own."""
-        return self.model.features(images)
-
-
 def run_measure(
     model: FeatureModel, spec: MeasureSpec, data: Dataset, convert: Callable[[ImagesU8], torch.Tensor]
 ) -> tuple[tuple[MeasureValue, ...], tuple[int, int]]:
@@ -68,9 +53,7 @@ def run_measure(
         InvalidArgument: what the measure refuses.
         ModelError: numbers that are not finite.
     """
-    labels = data.labels[spec.start : spec.stop]
-    if data.present is not None:
-        model, labels = _Among(model, data.present), np.searchsorted(data.present, labels)
+    model, labels = among(model, data, data.labels[spec.start : spec.stop])
     result = MEASURES.get(spec.measure).run(
         model,
         Batches(data, spec.start, spec.stop, convert),

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.attacks.examples import as_float
 from harness.attacks.physical import predict
 from harness.device import check_device, machine
 from harness.errors import InvalidArgument
 from harness.jobs.context import ModelSource, Settings
-from harness.jobs.kernel import Among, prepare
+from harness.jobs.kernel import PROBED, prepare, to_float
+from harness.jobs.present import among
 
 if TYPE_CHECKING:
     from harness.data import Dataset
@@ -51,7 +51,7 @@ class Subject:
 
     def images(self, start: int, stop: int) -> torch.Tensor:
         """Images [start, stop) as the model takes them."""
-        return torch.from_numpy(as_float(self.data.images(start, stop))).to(self.device)
+        return to_float(self.data.images(start, stop), self.device)
 
     def right(self, images: NDArray[np.float32], indices: NDArray[np.int64], batch_size: int) -> NDArray[np.bool_]:
         """Which of m float32 NCHW images, at these positions of the data set, are classified right.
@@ -87,11 +87,8 @@ def open_subject(source: ModelSource, data: Dataset, device: str = "cpu") -> Sub
         raise InvalidArgument("model", f"{source.name} ({size[0]}x{size[1]})", wanted)
     where = check_device(device)
     with worker_machine(where):
-        loaded = prepare(source, data.images(0, min(64, len(data))), where)
-    model: Classifier = loaded.model
-    labels = np.asarray(data.labels)
-    if data.present is not None:
-        model, labels = Among(model, data.present), np.searchsorted(data.present, labels)
+        loaded = prepare(source, data.images(0, min(PROBED, len(data))), where)
+    model, labels = among(loaded.model, data, np.asarray(data.labels))
     return Subject(
         source=source,
         data=data,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from harness import rng
+from harness.attacks.examples import as_float
 from harness.attacks.losses import cross_entropy
 from harness.attacks.pgd import ascent
 from harness.attacks.physical import Passes
@@ -45,7 +46,7 @@ def corrupted(
         raise InvalidArgument("images", "values between grey levels", "multiples of 1/255, as a data set has them")
     grey = whole.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     made = corrupt(np.ascontiguousarray(grey), name, severity, suite=suite, seed=seed, indices=indices)
-    return (torch.from_numpy(made).permute(0, 3, 1, 2).float() / 255).contiguous().to(images.device)
+    return torch.from_numpy(as_float(made)).to(images.device)
 
 
 def ascended(

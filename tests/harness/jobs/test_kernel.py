@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,17 +13,21 @@ import torch
 
 from harness import rng
 from harness.attacks import run_attack
+from harness.attacks.physical import ProbeResult
 from harness.benchmarks import Benchmark, parse_benchmark
 from harness.data import open_dataset
+from harness.data.declared import Declaration, file_target
 from harness.errors import DataError
-from harness.jobs.context import ModelSource, Settings
+from harness.jobs import kernel as kernel_module
+from harness.jobs.context import ModelSource, Settings, load
 from harness.jobs.executors.local import SerialExecutor
 from harness.jobs.kernel import Kernel, to_float
 from harness.jobs.runner import Job, context_of, plan_job, run_job
-from harness.outcome import Failure
+from harness.outcome import BlockOutcome, Failure
+from harness.spec import AttackSpec, CleanSpec, CorruptionSpec, MeasureSpec
 from harness.storage.store import Store
 from models_zoo.registry import load_model
-from tests.harness.jobs.conftest import MODELS, limited
+from tests.harness.jobs.conftest import MODELS, TINY, limited
 
 REFERENCE = """
 name = "reference"
@@ -162,17 +169,22 @@ def test_an_attack_in_the_runner_is_the_attack_called_by_hand(store: Store, job:
 
 
 def test_floats_are_exact_quotients() -> None:
-    """uint8 NHWC to float32 NCHW in [0, 1]."""
+    """uint8 NHWC to float32 NCHW in [0, 1]: at each of the 256 levels, the nearest float32 there is."""
     images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
     found = to_float(images, torch.device("cpu"))
     assert found.shape == (1, 3, 16, 16)
-    assert torch.equal(found[0, 1].reshape(-1), torch.arange(256, dtype=torch.float32) / 255)
+    values = found[0, 1].reshape(-1)
+    assert torch.equal(values, torch.arange(256, dtype=torch.float32) / 255)
+    for level, value in enumerate(values.tolist()):  # the nearest float32, so the quotient rounded once
+        off = abs(Fraction(value) - Fraction(level, 255))
+        for direction in (0.0, 2.0):
+            other = float(np.nextafter(np.float32(value), np.float32(direction)))
+            assert off <= abs(Fraction(other) - Fraction(level, 255))
+    assert found.is_contiguous()
 
 
 def test_a_data_set_that_changed_since_the_plan_is_an_error(store: Store, job: Job) -> None:
     """The worker checks the content it opens; outcomes never land under another fingerprint."""
-    from dataclasses import replace
-
     context = context_of(job, Settings())
     plan = plan_job(store, job)
     task = plan.tasks[0]
@@ -190,8 +202,6 @@ def test_models_with_batch_dependent_logits_are_flagged_and_run_at_a_fixed_batch
     store: Store, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batch norm left in train mode: promise A fails, the board says so, and the batch no longer matters."""
-    import harness.jobs.kernel as kernel_module
-    from harness.jobs.context import load
 
     def in_train_mode(source: ModelSource) -> torch.nn.Module:
         model = load(source)
@@ -206,3 +216,35 @@ def test_models_with_batch_dependent_logits_are_flagged_and_run_at_a_fixed_batch
     run_job(store, job, SerialExecutor())
     assert all("batch_dependent" in flags for flags in store.flags().values())
     assert len(store.flags()) == 2
+
+
+def test_models_are_probed_on_the_clean_set_whatever_comes_first(
+    store: Store, job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each task in a worker of its own, in memory and from corrupted files: the first 64 clean images every time."""
+    seen: list[torch.Tensor] = []
+
+    def watched(model: Any, images: torch.Tensor) -> ProbeResult:
+        seen.append(images)
+        return ProbeResult(identical=True, logits_difference=0.0, gradient_difference=0.0, classes=10)
+
+    monkeypatch.setattr(kernel_module, "probe", watched)
+    base = open_dataset("digits")
+    np.save(tmp_path / "brightness.npy", np.tile(255 - base.images(0, 70), (5, 1, 1, 1)))
+    np.save(tmp_path / "labels.npy", base.labels[:70].astype(np.uint8))
+    declared = Declaration(name="digits-c", layout="cifar-c", path=tmp_path, of="digits")
+    files = parse_benchmark(TINY.replace('"gaussian_noise", "brightness"', '"brightness"'))
+    target = replace(file_target(declared, base), suite="imagecorruptions")
+    jobs = (job, Job(benchmark=files, models=job.models, data=base, target=target, declarations={"digits-c": declared}))
+    kinds = set()
+    for each in jobs:
+        run_job(store, limited(each, 5), SerialExecutor())
+        for task in plan_job(store, each).tasks:
+            outcome = next(Kernel(context_of(each, Settings())).run(task))
+            assert isinstance(outcome, BlockOutcome)
+            kinds.add((type(task.pieces[0].spec.perturbation), task.data == base.ref()))
+    assert kinds == {(kind, True) for kind in (CleanSpec, CorruptionSpec, AttackSpec, MeasureSpec)} | {
+        (CleanSpec, False)
+    }
+    assert seen
+    assert all(torch.equal(images, to_float(base.images(0, 64), torch.device("cpu"))) for images in seen)
