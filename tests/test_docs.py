@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import typer.main
@@ -144,6 +145,8 @@ def test_every_route_is_described() -> None:
 
 def test_links_in_the_docs_lead_somewhere() -> None:
     """Relative links of README and docs point to files that exist."""
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    assert ROOT / "docs" / "studies" / "README.md" in pages
+    for page in pages:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            assert (page.parent / unquote(target)).exists(), f"{page.name}: {target}"

@@ -14,8 +14,8 @@ gradients go along. This report tests each statement again.
 - Models: {architecture}, alpha in {alphas}, {seeds} seeds each, {sweep} in all; {others} trained another way. Alpha 0
   is the recipe `supervised`.
 - Board: `{benchmark}` on {dataset}, {images} test images.
-- Made by `robustboard study run selectivity --dataset {dataset}` and
-  `robustboard study report selectivity --dataset {dataset} --out FILE.md --plots`.
+- Made by {run} and
+  {report}.
 """
 
 SUMMARY: Final = """\

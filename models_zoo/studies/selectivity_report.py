@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
+from urllib.parse import quote
 
 from harness.formats import escape_markdown
 from harness.metrics.correlation import Estimate, spearman
@@ -94,7 +97,7 @@ def markdown(subjects: Subjects, tested: Sequence[Tested], reverse: Sequence[Rev
     parts = [
         *_head(subjects),
         *_summary(tested, reverse),
-        *(f"![{name.rpartition('-')[2].removesuffix('.svg')}]({name})\n" for name in pictures),
+        *(f"![{name.rpartition('-')[2].removesuffix('.svg')}]({quote(name)})\n" for name in pictures),
         *_claims(tested),
         *_reverse(reverse),
         "## By alpha\n",
@@ -110,6 +113,7 @@ def markdown(subjects: Subjects, tested: Sequence[Tested], reverse: Sequence[Rev
 def _head(subjects: Subjects) -> list[str]:
     board = subjects.board
     images = sorted({item.images for item in (*subjects.sweep, *subjects.others)})
+    named = f"--dataset {shlex.quote(subjects.dataset)}"
     return [
         HEAD.format(
             dataset=escape_markdown(subjects.dataset),
@@ -120,6 +124,8 @@ def _head(subjects: Subjects) -> list[str]:
             others=len(subjects.others),
             benchmark=f"{board.benchmark}@{board.version}",
             images=_range(images),
+            run=_code(f"robustboard study run selectivity {named}"),
+            report=_code(f"robustboard study report selectivity {named} --out FILE.md --plots"),
         ),
         *_incomplete(subjects),
     ]
@@ -271,6 +277,13 @@ def _spread(items: Sequence[Subject], name: str, show: Show, *, ranged: bool = T
 
 def _models(estimate: Estimate | None) -> str:
     return "-" if estimate is None else f"{estimate.models} of {estimate.designs}"
+
+
+def _code(text: str) -> str:
+    """A code span, in which nothing is escaped: fenced by more backticks than the text has in a row."""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    pad = " " if "`" in text else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
 
 
 def _signed(value: float) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -210,6 +213,21 @@ def test_report_says_which_test_p_is_of() -> None:
         number = "" if found.test is None else f"{found.test.p_value:.3f}"
         assert shown == number + ending
         assert (found.test is None) == (ending == "-")
+
+
+def test_report_links_its_pictures_and_can_be_copied() -> None:
+    """A picture's name is an address whatever the file is called; commands hold the data set's name as it is typed."""
+    made = replace(sweep(), dataset="my_photos")
+    text = markdown(made, (), (), ("my report (2)-sweep.svg", "x`y-question.svg"))
+    page = MarkdownIt("commonmark").render(text)
+    pictures = re.findall(r'<img src="([^"]+)" alt="([^"]+)"', page)
+    assert pictures == [("my%20report%20%282%29-sweep.svg", "sweep"), ("x%60y-question.svg", "question")]
+    assert "<code>robustboard study run selectivity --dataset my_photos</code>" in page
+    assert "<h1>Class selectivity and robustness: my_photos</h1>" in page
+    for name in ("a`b", "two words", "``"):
+        page = MarkdownIt("commonmark").render(markdown(replace(made, dataset=name), (), (), ()))
+        (shown,) = re.findall(r"<code>robustboard study run selectivity --dataset (.*)</code>", page)
+        assert shlex.split(html.unescape(shown)) == [name]
 
 
 def test_pictures() -> None:
