@@ -69,9 +69,10 @@ def changes(
         chosen = conditions[first : first + at_once]
         clean, moved = _walked(model, walk(batches, labels, indices), chosen, sizes)
         walks += 1
-        for condition in moved:
-            for layer in sizes:
-                for name, value in _row(clean[layer], condition, layer).items():
+        for layer, sums in clean.items():
+            before, power = fractions(spectrum_of(sums)), sums.power()
+            for condition in moved:
+                for name, value in _row(before, power, condition, layer).items():
                     columns[layer].setdefault(name, []).append(value)
     return {layer: {name: np.array(row) for name, row in table.items()} for layer, table in columns.items()}, walks
 
@@ -96,9 +97,10 @@ def _walked(
     return clean, moved
 
 
-def _row(clean: CovarianceAccumulator, moved: _Moved, layer: str) -> dict[str, float]:
-    before, after = fractions(spectrum_of(clean)), fractions(spectrum_of(moved.perturbed[layer]))
-    change = fractions(spectrum_of(moved.change[layer], clean.power()))
+def _row(before: Mapping[int, float], power: float, moved: _Moved, layer: str) -> dict[str, float]:
+    """One layer under one condition; `before` and `power` are its clean fractions and mean square."""
+    after = fractions(spectrum_of(moved.perturbed[layer]))
+    change = fractions(spectrum_of(moved.change[layer], power))
     values = {}
     for percent in THRESHOLDS:
         values[f"change_fraction_{percent}"] = change[percent]
