@@ -112,7 +112,7 @@ for _measure in (
     Measure(
         name="selectivity",
         version=base.SELECTIVITY_VERSION,
-        target=f"{_HERE}.selectivity:measure_selectivity",
+        target=f"{_HERE}.floor:measure_selectivity",
         description="mean class selectivity index of the units, units then layers (Leavitt & Morcos, 2020)",
         source="Leavitt and Morcos, arXiv 2003.01262",
         quantities=("selectivity_index", "dead_units", "selectivity_index_alive"),

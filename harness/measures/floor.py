@@ -1,10 +1,10 @@
-"""The floor of the class selectivity index: what it would be if labels meant nothing.
+"""The class selectivity index of a network, and its floor: what it would be if labels meant nothing.
 
-The index takes a maximum over noisy class means, so that it is above 0 for a unit that knows nothing of classes: with
-n images a class and responses of coefficient of variation s about d / (2 + d), d = s E_C / sqrt(n), E_C the expected
-maximum of C standard normal numbers (E_10 = 1.54). Permuting the labels of the same responses measures it: class sizes
-and responses stay, their relation goes. Networks of different variability, or measured on different numbers of images,
-are compared by what they have above their floors.
+The index takes a maximum over noisy class means, so that it is above 0 for a unit that knows nothing of classes: with n
+images a class and responses of coefficient of variation s about d / (2 + d), d = s E_C / sqrt(n), E_C the expected
+maximum of C standard normal numbers (E_10 = 1.54). Permuting the labels of the same responses measures this floor:
+class sizes and responses stay, their relation goes. Networks of different variability, or measured on different numbers
+of images, are compared by what they have above their floors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from harness import rng
 from harness.errors import ModelError
-from harness.measures.base import FLOOR_VERSION, MeasureEntry, MeasureResult
+from harness.measures.base import FLOOR_VERSION, SELECTIVITY_VERSION, MeasureEntry, MeasureResult
 from harness.measures.selectivity import DEAD_BELOW, selectivity_from_means
 from harness.measures.stream import STATE_BYTES, layer_entries, responses_of, walk, with_network
 from harness.types import FeatureModel
@@ -40,6 +40,35 @@ def permutations(seed: int, shuffles: Sequence[int], count: int) -> NDArray[np.i
     return order
 
 
+def measure_selectivity(model: FeatureModel, batches: Iterable[torch.Tensor], labels: Labels) -> MeasureResult:
+    """The work of the measure "selectivity", in one pass; see `Measure.run`.
+
+    Returns:
+        "selectivity_index" (layers with one value a unit), "dead_units" (a count) and "selectivity_index_alive" (dead
+        units left out, so that silencing units does not pass for selectivity).
+
+    Raises:
+        InvalidArgument: no `features`, batches and labels that differ, or one class alone.
+        ModelError: activations that are not finite, or negative class means.
+    """
+    kinds, targets = np.unique(np.asarray(labels, dtype=np.int64), return_inverse=True)
+    layers = {}
+    for layer, (index, largest) in _indices(model, batches, labels, targets[None, :], len(kinds)).items():
+        units, alive = index[0], largest[0] >= DEAD_BELOW
+        dead = int((~alive).sum())
+        layers[layer] = layer_entries(
+            layer,
+            {
+                "selectivity_index": (float(units.mean()), units.float().numpy()),
+                "dead_units": dead,
+                "selectivity_index_alive": float(units[alive].mean()) if dead < len(units) else 0.0,
+            },
+        )
+    return MeasureResult(
+        measure="selectivity", version=SELECTIVITY_VERSION, images=len(targets), entries=with_network(layers)
+    )
+
+
 def measure_floor(
     model: FeatureModel, batches: Iterable[torch.Tensor], labels: Labels, *, shuffles: int, seed: int
 ) -> MeasureResult:
@@ -57,7 +86,7 @@ def measure_floor(
     sizes = {layer: values.shape[1] for layer, values in responses_of(model, next(iter(batches))[:1]).items()}
     bytes_each = 8 * (len(kinds) * sum(sizes.values()) + len(targets))  # of a shuffle: its sums and its labels
     at_once = max(1, STATE_BYTES // bytes_each)
-    true = _indices(model, batches, labels, targets[None, :], len(kinds), sizes)
+    true = _indices(model, batches, labels, targets[None, :], len(kinds))
     floors: dict[str, list[torch.Tensor]] = {layer: [] for layer in sizes}
     walks = 1
     for first in range(0, shuffles, at_once):
@@ -66,7 +95,7 @@ def measure_floor(
         for row, number in zip(drawn, chosen, strict=True):  # the draws behind one take several times its bytes
             row[:] = targets[permutations(seed, [number], len(targets))[0]]
         walks += 1
-        for layer, (values, _) in _indices(model, batches, labels, drawn, len(kinds), sizes).items():
+        for layer, (values, _) in _indices(model, batches, labels, drawn, len(kinds)).items():
             floors[layer].append(values)
     return MeasureResult(
         measure="selectivity_floor",
@@ -83,7 +112,6 @@ def _indices(
     labels: Labels,
     rows: NDArray[np.int64],
     classes: int,
-    sizes: dict[str, int],
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Layer -> (index, largest class mean), both rows x units, for each row of labels in one pass.
 
@@ -91,12 +119,14 @@ def _indices(
         ModelError: negative class means, of which the index is no index.
     """
     shuffled = torch.from_numpy(rows)
-    sums = {layer: torch.zeros(len(rows) * classes, units, dtype=torch.float64) for layer, units in sizes.items()}
+    sums: dict[str, torch.Tensor] = {}
     seen = 0
     for images, _, _ in walk(batches, labels):
         where = shuffled[:, seen : seen + len(images)] + classes * torch.arange(len(rows)).unsqueeze(1)
         seen += len(images)
         for layer, responses in responses_of(model, images).items():
+            if layer not in sums:
+                sums[layer] = torch.zeros(len(rows) * classes, responses.shape[1], dtype=torch.float64)
             for row in where:
                 sums[layer].index_add_(0, row, responses)
     counts = torch.from_numpy(np.bincount(rows[0], minlength=classes)).double().unsqueeze(1)

@@ -15,20 +15,13 @@ With few images per class the maximum of noisy means biases SI upward: compare n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from harness.errors import InvalidArgument, ModelError
-from harness.measures.base import NETWORK, SELECTIVITY_VERSION, MeasureEntry, MeasureResult
-from harness.types import FeatureModel
-
-if TYPE_CHECKING:
-    from harness.types import Labels
+from harness.errors import InvalidArgument
 
 EPS = 1e-6
 """Added to the denominator, as the published code has it: dead units get exactly 0."""
@@ -156,117 +149,3 @@ def network_selectivity(
         raise InvalidArgument("features", "no layers", "at least one layer")
     layers = [selectivity_index(activations, labels, classes=classes).mean() for activations in features.values()]
     return torch.stack(layers).mean()
-
-
-class SelectivityAccumulator:
-    """Sums of responses by class over batches; two accumulators of one model can be merged.
-
-    Memory: layers x classes x units, float64, however many images there are.
-
-    Args:
-        classes: number of classes.
-    """
-
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
-        self.counts = torch.zeros(classes, dtype=torch.int64)
-        self.sums: dict[str, torch.Tensor] = {}
-
-    @torch.no_grad()
-    def update(self, features: Mapping[str, torch.Tensor], labels: torch.Tensor) -> None:
-        """Add a batch: features as in `network_selectivity`, labels b, int64."""
-        for layer, activations in features.items():
-            _check_labels(labels, activations.shape[0], self.classes)
-            with _full_precision(activations):
-                responses = unit_responses(activations).double().cpu()
-            if layer not in self.sums:
-                self.sums[layer] = torch.zeros(self.classes, responses.shape[1], dtype=torch.float64)
-            self.sums[layer].index_add_(0, labels.cpu(), responses)
-        self.counts += torch.bincount(labels.cpu(), minlength=self.classes)
-
-    def merge(self, other: SelectivityAccumulator) -> None:
-        """Add what another accumulator has seen.
-
-        Raises:
-            InvalidArgument: the layers or classes differ.
-        """
-        if other.classes != self.classes or (self.sums and other.sums and list(self.sums) != list(other.sums)):
-            raise InvalidArgument("other", list(other.sums), f"the layers {list(self.sums)} and {self.classes} classes")
-        for layer, sums in other.sums.items():
-            self.sums[layer] = self.sums[layer] + sums if layer in self.sums else sums.clone()
-        self.counts = self.counts + other.counts
-
-    def class_means(self) -> dict[str, torch.Tensor]:
-        """Layer -> means of the classes that are present, classes x units, float64."""
-        present = self.counts > 0
-        counts = self.counts[present].unsqueeze(1).double()
-        return {layer: sums[present] / counts for layer, sums in self.sums.items()}
-
-
-def measure_selectivity(model: FeatureModel, batches: Iterable[torch.Tensor], labels: Labels) -> MeasureResult:
-    """Selectivity of a network in one pass; the work of the measure "selectivity".
-
-    Args:
-        model: a classifier with `features`, in eval mode.
-        batches: float images in [0, 1], b x 3 x h x w each, in the order of `labels`.
-        labels: int64, one an image over all batches.
-
-    Returns:
-        For the network and each layer: "selectivity_index" (layers with one value a unit), "dead_units" (a count) and
-        "selectivity_index_alive" (dead units left out, so that silencing units does not pass for selectivity).
-
-    Raises:
-        InvalidArgument: no `features`, or batches and labels do not cover the same images.
-        ModelError: activations that are not finite or negative.
-    """
-    if not hasattr(model, "features"):
-        raise InvalidArgument("model", type(model).__name__, "a model with named features")
-    targets = torch.from_numpy(np.array(labels, dtype=np.int64))  # a copy: label arrays are read-only
-    accumulator = SelectivityAccumulator(_check_labels(targets, len(targets), None))
-    seen = 0
-    with torch.inference_mode():
-        for batch in batches:
-            part = targets[seen : seen + batch.shape[0]]
-            seen += batch.shape[0]
-            if seen > len(targets):
-                break
-            accumulator.update(model.features(batch), part)
-    if seen != len(targets):
-        raise InvalidArgument("batches", f"{seen} images", f"as many as labels, {len(targets)}")
-    return MeasureResult(
-        measure="selectivity",
-        version=SELECTIVITY_VERSION,
-        images=seen,
-        entries=_entries(accumulator.class_means()),
-    )
-
-
-def _entries(means: Mapping[str, torch.Tensor]) -> tuple[MeasureEntry, ...]:
-    """Entries of the network, then of its layers, from class means (classes x units each)."""
-    layers: list[MeasureEntry] = []
-    columns: dict[str, list[float]] = {"selectivity_index": [], "dead_units": [], "selectivity_index_alive": []}
-    for layer, table in means.items():
-        if not bool(torch.isfinite(table).all()) or bool((table < 0).any()):
-            raise ModelError(
-                f"layer {layer!r}: activations are negative or not finite; the index needs non-negative ones"
-            )
-        units = selectivity_from_means(table)
-        alive = table.amax(0) >= DEAD_BELOW
-        dead = int((~alive).sum())
-        values: dict[str, tuple[float, NDArray[np.float32] | None]] = {
-            "selectivity_index": (float(units.mean()), units.float().numpy()),
-            "dead_units": (float(dead), None),
-            "selectivity_index_alive": (float(units[alive].mean()) if dead < len(units) else 0.0, None),
-        }
-        for quantity, (mean, array) in values.items():
-            columns[quantity].append(mean)
-            layers.append(MeasureEntry(layer=layer, quantity=quantity, mean=mean, units=array))
-    network = [
-        MeasureEntry(
-            layer=NETWORK,
-            quantity=quantity,
-            mean=float(np.sum(column)) if quantity == "dead_units" else float(np.mean(column)),
-        )
-        for quantity, column in columns.items()
-    ]
-    return (*network, *layers)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.errors import InvalidArgument, ModelError
 from harness.measures import MEASURES, network_selectivity, selectivity_index
-from harness.measures.selectivity import SelectivityAccumulator, selectivity_from_means
+from harness.measures.selectivity import selectivity_from_means
 
 # Class means of five units in two layers, worked by hand: one row a unit, four classes.
 LAYER_1 = [[4.0, 2.0, 1.0, 1.0], [0.0, 0.0, 3.0, 0.0]]
@@ -36,7 +36,7 @@ def by_loops(activations: NDArray[np.float64], labels: NDArray[np.int64]) -> NDA
 
 
 class SmallNet(torch.nn.Module):
-    """Two convolutions with named features: a model for `measure_selectivity`."""
+    """Two convolutions with named features: a model to measure."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,22 +141,6 @@ def test_properties_of_the_index(seed: int, scale: float) -> None:
     order = generator.permutation(12)
     moved = selectivity_index(torch.from_numpy(activations[order] * scale), torch.from_numpy(2 - labels[order])).numpy()
     np.testing.assert_allclose(moved, index, atol=2e-4)
-
-
-def test_accumulator_merges_to_the_whole() -> None:
-    """Two accumulators over parts, merged, hold what one over everything holds."""
-    generator = torch.Generator().manual_seed(2)
-    features = {"x": torch.rand(30, 5, 3, 3, generator=generator)}
-    labels = torch.arange(30) % 4
-    whole, left, right = (SelectivityAccumulator(4) for _ in range(3))
-    whole.update(features, labels)
-    left.update({"x": features["x"][:11]}, labels[:11])
-    right.update({"x": features["x"][11:]}, labels[11:])
-    left.merge(right)
-    assert torch.equal(left.counts, whole.counts)
-    torch.testing.assert_close(left.class_means()["x"], whole.class_means()["x"], atol=1e-12, rtol=0)
-    with pytest.raises(InvalidArgument, match="4 classes"):
-        left.merge(SelectivityAccumulator(3))
 
 
 def test_measure_on_a_network(photos: tuple[torch.Tensor, NDArray[np.int64]]) -> None:
