@@ -45,6 +45,7 @@ __all__ = [
     "retrain",
     "to_tensor",
     "train",
+    "train_planned",
 ]
 
 
@@ -98,13 +99,14 @@ def train(
 
     Raises:
         UnknownName: no such recipe, architecture or setting.
-        InvalidArgument: a setting, seed, thread count, device or data set outside its domain.
+        InvalidArgument: a setting, seed, thread count, device or data set outside its domain, or `state_folder` cannot
+            be written to.
         CardError: a wrong name.
         RequestError: `state_folder` holds another run of the same name.
         CheckpointError: the kept state is damaged.
         ModelError: the recipe is not for this architecture, or the objective became NaN or infinite.
     """
-    draft = planned_card(
+    plan = planned_card(
         recipe_name,
         dataset=dataset,
         architecture=architecture,
@@ -113,21 +115,52 @@ def train(
         name=name,
         licence=licence,
     )
-    recipe, resolved = RECIPES.get(recipe_name), draft.hyper_parameters
+    return train_planned(
+        plan,
+        dataset=dataset,
+        seed=seed,
+        threads=threads,
+        device=device,
+        progress=progress,
+        on_step=on_step,
+        state_folder=state_folder,
+        fresh=fresh,
+    )
+
+
+def train_planned(
+    plan: ModelCard,
+    *,
+    dataset: TrainingData,
+    seed: int = 0,
+    threads: int = 1,
+    device: str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    state_folder: Path | None = None,
+    fresh: bool = False,
+) -> TrainResult:
+    """Train the network of a card that `planned_card` has made of the same data set and seed.
+
+    Other arguments, the result and errors as in `train`.
+    """
+    recipe, resolved = RECIPES.get(plan.recipe), plan.hyper_parameters
     if threads < 1:
         raise InvalidArgument("threads", threads, "at least 1")
     place = check_device(device)
     with machine(threads=threads, device=place):
-        model = _fresh_model(draft, seed)
+        model = _fresh_model(plan, seed)
         state = None
         if state_folder is not None:
             shapes = {key: tensor.shape for key, tensor in model.network.state_dict().items()}
-            identity = _identity(recipe, draft, dataset, seed=seed, threads=threads, device=place.type)
-            state = StateFile(state_folder, name=draft.name, identity=identity, shapes=shapes)
+            identity = _identity(recipe, plan, dataset, seed=seed, threads=threads, device=place.type)
+            state = StateFile(state_folder, name=plan.name, identity=identity, shapes=shapes)
             if fresh:
                 state.discard(others=True)
         model.to(device)
         run = TrainingRun(recipe=recipe, settings=resolved, dataset=dataset, model=model, seed=seed, device=device)
+        if state is not None:
+            state.make_ready()
         try:
             history, best_epoch, weights = run.fit(progress, on_step=on_step, state=state)
         except ModelError:
@@ -152,7 +185,7 @@ def train(
         test_images=0 if dataset.test_images is None else len(dataset.test_images),
         packages=packages(),
     )
-    card = replace(draft, weights_digest=weights_digest(model.network.state_dict()), training=training)
+    card = replace(plan, weights_digest=weights_digest(model.network.state_dict()), training=training)
     return TrainResult(card=card, state_dict=snapshot(model), history=tuple(history), state=state)
 
 

@@ -14,8 +14,9 @@ from harness.errors import RobustboardError
 from models_zoo.checkpoints import save_state_dict
 from models_zoo.recipes import RECIPES
 from models_zoo.recipes.base import parse_assignments
-from models_zoo.train import TrainResult, planned_card, train
+from models_zoo.train import TrainResult, planned_card, train_planned
 from models_zoo.training_files import read_training_data
+from models_zoo.training_folders import make_ready, writing
 from models_zoo.training_log import TrainingLog
 from models_zoo.training_progress import LineWatch, Progress
 
@@ -29,10 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         result = _train(options)
+        write_result(result, options.out)
     except RobustboardError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return error.exit_code
-    write_result(result, options.out)
     if result.state is not None:
         result.state.discard()
     sys.stdout.write(f"{result.card.name} {result.card.weights_digest}\n")
@@ -40,23 +41,28 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def write_result(result: TrainResult, folder: Path) -> None:
-    """`NAME.toml` and `NAME.safetensors` in a folder, which is made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_state_dict(result.state_dict, folder / f"{result.card.name}.safetensors")
-    (folder / f"{result.card.name}.toml").write_text(result.card.to_toml(), encoding="utf-8")
+    """`NAME.toml` and `NAME.safetensors` in a folder, which is made.
+
+    Raises:
+        InvalidArgument: the folder cannot be made or written to.
+    """
+    with writing("out", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        save_state_dict(result.state_dict, folder / f"{result.card.name}.safetensors")
+        (folder / f"{result.card.name}.toml").write_text(result.card.to_toml(), encoding="utf-8")
 
 
 def _train(options: argparse.Namespace) -> TrainResult:
     data = read_training_data(options.data, name=options.dataset)
-    settings = parse_assignments(options.set)
     card = planned_card(
         options.recipe,
         dataset=data,
         architecture=options.arch,
-        settings=settings,
+        settings=parse_assignments(options.set),
         seed=options.seed,
         name=options.name,
     )
+    make_ready("out", options.out)
     watch = LineWatch(sys.stderr)
     log = TrainingLog(options.log, card.name, tensorboard=options.tensorboard) if options.log is not None else None
 
@@ -66,15 +72,12 @@ def _train(options: argparse.Namespace) -> TrainResult:
             log(progress)
 
     try:
-        return train(
-            options.recipe,
+        return train_planned(
+            card,
             dataset=data,
-            architecture=options.arch,
-            settings=settings,
             seed=options.seed,
             threads=options.threads,
             device=options.device,
-            name=options.name,
             progress=after_epoch,
             on_step=watch.step,
             state_folder=options.state if options.state is not None else options.out / "training",

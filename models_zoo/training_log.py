@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import MissingDependency
+from models_zoo.training_folders import make_ready, writing
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -26,12 +27,13 @@ class TrainingLog:
     Call it with each epoch's progress, those of before an interruption included: the table always holds the whole run.
 
     Args:
-        folder: made when the first epoch is over.
+        folder: FOLDER/NAME is made at once.
         name: of the model.
         tensorboard: write event files, too.
 
     Raises:
         MissingDependency: event files are wanted and tensorboard is not installed.
+        InvalidArgument: the folder cannot be made or written to; also where an epoch is written down.
     """
 
     def __init__(self, folder: Path, name: str, *, tensorboard: bool = False) -> None:
@@ -41,14 +43,16 @@ class TrainingLog:
         self.tensorboard = tensorboard
         self._history: list[Progress] = []
         self._writer: SummaryWriter | None = None
+        make_ready("log", self.folder)
 
     def __call__(self, progress: Progress) -> None:
         """Write down an epoch; see `models_zoo.train`."""
         self._history.append(progress)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _replace(self.folder / "history.csv", table(self._history))
-        if self.tensorboard and not progress.restored:
-            self._write_events(progress)
+        with writing("log", self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _replace(self.folder / "history.csv", table(self._history))
+            if self.tensorboard and not progress.restored:
+                self._write_events(progress)
 
     def close(self) -> None:
         """Let the event file go."""

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from harness.digest import canonical, digest
 from harness.errors import CheckpointError, RequestError
 from harness.types import Json
 from models_zoo.checkpoints import StateDict
+from models_zoo.training_folders import make_ready, writing
 from models_zoo.training_progress import Progress
 
 FORMAT = "robustboard training state 1"
@@ -48,7 +50,7 @@ class StateFile:
     """Where one run keeps its state: `FOLDER/NAME.DIGEST.safetensors`, the digest that of the run's identity.
 
     Args:
-        folder: made when the first state is written.
+        folder: made by `make_ready`.
         name: of the model that is trained.
         identity: all that the weights depend on, as plain data.
         shapes: name -> shape of the weights that the run has.
@@ -79,8 +81,20 @@ class StateFile:
             )
         return None
 
+    def make_ready(self) -> None:
+        """Make the folder.
+
+        Raises:
+            InvalidArgument: it cannot be made or written to.
+        """
+        make_ready("state", self.folder)
+
     def save(self, state: RunState) -> None:
-        """Replace the file; it is either there in full or not at all."""
+        """Replace the file; it is either there in full or not at all.
+
+        Raises:
+            InvalidArgument: the folder cannot be written to.
+        """
         header = {
             "format": FORMAT,
             "identity": json.dumps(self.identity, sort_keys=True),
@@ -90,6 +104,10 @@ class StateFile:
         data = save(
             {f"{group}/{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}, header
         )
+        with writing("state", self.folder):
+            self._replace(data)
+
+    def _replace(self, data: bytes) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self.folder, prefix=f".{self.path.name}.", suffix=".part")
         temporary = Path(name)
@@ -111,7 +129,7 @@ class StateFile:
         doomed = [self.path, *self.folder.glob(f".{self.path.name}.*.part"), *(self._others() if others else ())]
         for path in doomed:
             path.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
+        with suppress(OSError):  # not empty, or another run's end has removed it just now
             self.folder.rmdir()
 
     def _others(self) -> list[Path]:

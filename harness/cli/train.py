@@ -13,12 +13,16 @@ from harness.cli.options import DbOption
 from harness.cli.output import console, emit, say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.types import Json
     from models_zoo.cards import ModelCard
     from models_zoo.train import Progress, Step, TrainingData, TrainResult
     from models_zoo.training_log import TrainingLog
 
 
 def train(
+    ctx: typer.Context,
     recipe: Annotated[
         str | None, typer.Argument(help="Recipe: supervised, selectivity, adversarial, trades or augmix.")
     ] = None,
@@ -62,17 +66,43 @@ def train(
         raise RequestError("train: give either a recipe or --card NAME")
     if tensorboard and log is None:
         raise RequestError("tensorboard: needs --log FOLDER to write to")
+    if card is not None:
+        _refuse_beside_card(ctx, register=register)
     work = _Work(
-        db=db, state=state if state is not None else _state_folder(db), fresh=fresh, log=log, events=tensorboard
+        db=db,
+        state=state if state is not None else _state_folder(db),
+        fresh=fresh,
+        log=log,
+        events=tensorboard,
+        out=out,
     )
     if card is not None:
         result = _again(card, work)
     else:
         plan = _plan(str(recipe), _training_data(dataset, db), arch, settings or [], seed=seed, name=name)
         if register and not replace:
-            _refuse_taken(plan.card, db, seed=seed, threads=threads)
+            _refuse_taken(plan, db, seed=seed, threads=threads, device=device)
         result = _anew(plan, work, seed=seed, threads=threads, device=device)
     _finish(result, db, out=out, register=register and card is None, replace=replace)
+
+
+_NOT_BESIDE_CARD = {
+    "arch": "--arch", "dataset": "--dataset", "settings": "--set", "seed": "--seed", "threads": "--threads",
+    "device": "--device", "name": "--name", "register": "--register", "replace": "--replace",
+}  # fmt: skip
+"""What a card says itself, or what is not done with the model that it makes."""
+
+
+def _refuse_beside_card(ctx: typer.Context, *, register: bool) -> None:
+    """Refuse options that --card would leave unread."""
+    from harness.errors import RequestError
+
+    sources = {name: ctx.get_parameter_source(name) for name in _NOT_BESIDE_CARD if name != "register" or register}
+    given = [_NOT_BESIDE_CARD[name] for name, source in sources.items() if source and source.name != "DEFAULT"]
+    if given:
+        raise RequestError(
+            f"card: takes no {', '.join(given)}; a model is made again as its card says, and is not registered"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +114,15 @@ class _Work:
     fresh: bool
     log: Path | None
     events: bool
+    out: Path | None
 
     def watch(self, name: str) -> _Watch:
-        """Eyes on the run of a model, and its log."""
+        """Eyes on the run of a model, and its log; the folders that are asked for are there from now on."""
+        from models_zoo.training_folders import make_ready
         from models_zoo.training_log import TrainingLog
 
+        if self.out is not None:
+            make_ready("out", self.out)
         return _Watch(None if self.log is None else TrainingLog(self.log, name, tensorboard=self.events))
 
 
@@ -110,18 +144,15 @@ def _plan(recipe: str, data: TrainingData, arch: str, settings: list[str], *, se
 
 
 def _anew(plan: _Plan, work: _Work, *, seed: int, threads: int, device: str) -> TrainResult:
-    from models_zoo.train import train as fit
+    from models_zoo.train import train_planned
 
     with work.watch(plan.card.name) as watch:
-        return fit(
-            plan.card.recipe,
+        return train_planned(
+            plan.card,
             dataset=plan.data,
-            architecture=plan.card.architecture,
-            settings=plan.card.hyper_parameters,
             seed=seed,
             threads=threads,
             device=device,
-            name=plan.card.name,
             progress=watch.epoch,
             on_step=watch.step,
             state_folder=work.state,
@@ -218,10 +249,10 @@ def _state_folder(db: str | None) -> Path:
     return path.with_suffix(".training") if path is not None else Path("results.training")
 
 
-def _refuse_taken(plan: ModelCard, db: str | None, *, seed: int, threads: int) -> None:
+def _refuse_taken(plan: _Plan, db: str | None, *, seed: int, threads: int, device: str) -> None:
     """Refuse a name that other weights have, before hours go into new ones.
 
-    The same recipe, settings, data set and seed pass: they give the weights that are there.
+    A run that is made alike passes: it gives the weights that are there.
 
     Raises:
         RequestError: a bundled model's name, or that of a model in the store that was made in another way.
@@ -230,32 +261,52 @@ def _refuse_taken(plan: ModelCard, db: str | None, *, seed: int, threads: int) -
     from harness.storage import open_store
     from models_zoo.registry import bundled_cards
 
-    if plan.name in bundled_cards():
+    name = plan.card.name
+    if name in bundled_cards():
         raise RequestError(
-            f"name: {plan.name} is a bundled model; choose another --name or --seed, --no-register to train it all the "
-            f"same, or --card {plan.name} to make it again"
+            f"name: {name} is a bundled model; choose another --name or --seed, --no-register to train it all the "
+            f"same, or --card {name} to make it again"
         )
     try:
         store = open_store(db, read_only=True)
     except StoreMissing:
         return
     try:
-        known = store.find_model(plan.name)
+        known = store.find_model(name)
     finally:
         store.close()
-    if known is not None and not _made_alike(known.card, plan.to_dict(), seed=seed, threads=threads):
+    if known is not None and not _made_alike(known.card, plan, seed=seed, threads=threads, device=device):
         raise RequestError(
-            f"name: {plan.name} is registered with other weights (digest {known.digest[:12]}...); choose another "
+            f"name: {name} is registered with other weights (digest {known.digest[:12]}...); choose another "
             "--name, add a revision with --replace, or --no-register"
         )
 
 
-def _made_alike(known: dict[str, object], plan: dict[str, object], *, seed: int, threads: int) -> bool:
-    """Whether a stored card tells of the very run that is planned."""
-    keys = ("recipe", "architecture", "architecture_version", "dataset", "classes", "input_size", "mean", "std")
+def _made_alike(known: Mapping[str, Json], plan: _Plan, *, seed: int, threads: int, device: str) -> bool:
+    """Whether a stored card tells of the very run that is planned, as far as cards tell.
+
+    Cards hold no digest of the training images, but their number, mean and standard deviation.
+    """
+    from harness.device import check_device
+    from models_zoo.train import packages
+
     training = known.get("training")
-    same = isinstance(training, dict) and (training.get("seed"), training.get("threads")) == (seed, threads)
-    return same and all(known.get(key) == plan[key] for key in (*keys, "hyper_parameters"))
+    if not isinstance(training, dict):
+        return False
+    planned = plan.card.to_dict()
+    made = {
+        "seed": seed, "threads": threads, "device": check_device(device).type, "packages": dict(packages()),
+    }  # fmt: skip
+    of_images = training.get("train_images", 0) + training.get("validation_images", 0)
+    keys = (
+        "recipe", "architecture", "architecture_version", "dataset", "classes", "class_names", "input_size", "mean",
+        "std", "hyper_parameters",
+    )  # fmt: skip
+    return (
+        of_images == len(plan.data.images)
+        and all(training.get(key) == value for key, value in made.items())
+        and all(known.get(key) == planned[key] for key in keys)
+    )
 
 
 def _training_data(name: str, db: str | None) -> TrainingData:

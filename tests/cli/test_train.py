@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.storage import open_store
+from harness.types import Json
 from models_zoo.train import Progress
 from tests.cli.plugin import Answer, Cli
 
@@ -15,14 +16,15 @@ QUICK = ("--set", "epochs=2", "--set", "batch_size=512", "--set", "shift=0")
 BUNDLED = "small_cnn.supervised.digits.s0"
 
 
+def entered(*_: object, **__: object) -> None:
+    """In the loop's place."""
+    raise AssertionError("the loop was entered")
+
+
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training is an error: what is refused must be refused before."""
-
-    def fit(*_: object, **__: object) -> None:
-        raise AssertionError("the loop was entered")
-
-    monkeypatch.setattr("models_zoo.training_run.TrainingRun.fit", fit)
+    monkeypatch.setattr("models_zoo.training_run.TrainingRun.fit", entered)
 
 
 def refused(answer: Answer, *parts: str) -> None:
@@ -60,11 +62,7 @@ def test_a_run_from_start_to_store(cli: Cli, tmp_path: Path, monkeypatch: pytest
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     again = cli(*command)
     assert (again.code, again.out) == (0, first.out)
-
-    def fit(*_: object, **__: object) -> None:
-        raise AssertionError("the loop was entered")
-
-    monkeypatch.setattr("models_zoo.training_run.TrainingRun.fit", fit)
+    monkeypatch.setattr("models_zoo.training_run.TrainingRun.fit", entered)
     other = ("train", "selectivity", "--seed", "79", "--set", "epochs=3")
     refused(cli(*other), f"name: {name} is registered with other weights", "--replace", "--name")
     refused(cli(*other[:4], "--threads", "2", *QUICK), "is registered with other weights")
@@ -111,6 +109,66 @@ def test_bad_requests(cli: Cli, tmp_path: Path) -> None:
     refused(cli("train", "supervised", "--seed", "77", "--tensorboard"), "tensorboard: needs --log")
     refused(cli("train", "supervised", "--seed", "77", "--device", "gpu"), "device: got 'gpu', expected cpu, cuda")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--set", "epochs=1"), ("--seed", "3"), ("--arch", "resnet20"), ("--dataset", "photos"), ("--name", "a.b.c"),
+        ("--threads", "1"), ("--device", "cpu"), ("--replace",), ("--register",),
+    ],
+)  # fmt: skip
+def test_a_card_takes_no_other_wishes(cli: Cli, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """What --card would leave unread is refused by name, also where it repeats the default."""
+    refused(cli("train", "--card", BUNDLED, *words), f"card: takes no {words[0]};")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_card_is_made_again_without_the_store(cli: Cli) -> None:
+    """--no-register says what --card does anyhow."""
+    with pytest.raises(AssertionError, match="the loop was entered"):
+        cli("train", "--card", BUNDLED, "--no-register", "--out", "made")
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize("option", ["--out", "--state", "--log"])
+def test_folders_are_tried_before_training(cli: Cli, tmp_path: Path, option: str) -> None:
+    """A file in the folder's place is one line, and no work is done."""
+    (tmp_path / "taken").write_text("")
+    words = ("train", "supervised", "--no-register", option, "taken/here")
+    refused(cli(*words), f"{option[2:]}: got 'taken/here", "expected a folder that can be written to (Not a directory)")
+
+
+def test_runs_of_one_name_are_told_apart(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stored card that differs from the planned run in anything that it tells is other weights."""
+    command = ("train", "supervised", "--seed", "74", *QUICK)
+    assert cli(*command).code == 0
+    store = open_store("results.db")
+    try:
+        stored = store.find_model("small_cnn.supervised.digits.s74")
+        assert stored is not None
+        card = dict(stored.card)
+        training = card["training"]
+        assert isinstance(training, dict)
+        names = card["class_names"]
+        assert isinstance(names, list)
+        others: list[dict[str, Json]] = [
+            {"training": training | {"device": "cuda"}},
+            {"training": training | {"packages": {"torch": "2.6.0"}}},
+            {"training": training | {"train_images": 7}},
+            {"class_names": names[::-1]},
+        ]
+        for other in others:
+            store.put_model(card | other, stored.digest, blob=None)
+            refused(cli(*command), "is registered with other weights")
+        store.put_model(card, stored.digest, blob=None)
+    finally:
+        store.close()
+    monkeypatch.setattr("models_zoo.training_run.TrainingRun.fit", entered)
+    with pytest.raises(AssertionError, match="the loop was entered"):
+        cli(*command)
 
 
 def test_a_model_that_was_added_is_in_the_way(cli: Cli) -> None:

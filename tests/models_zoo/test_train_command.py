@@ -110,6 +110,43 @@ def test_bad_requests_are_one_line(
     assert list(npz.parent.iterdir()) == [npz]
 
 
+@pytest.mark.parametrize("option", ["--out", "--state", "--log"])
+def test_folders_are_tried_before_training(
+    npz: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    """A file in the folder's place is refused before the loop."""
+    monkeypatch.chdir(npz.parent)
+    monkeypatch.setattr("models_zoo.training_run.TrainingRun.fit", None)  # to call it would be another error
+    assert main(["supervised", "--data", "quarters.npz", option, "quarters.npz/here"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {option[2:]}: got 'quarters.npz/here")
+    assert "(Not a directory)" in line
+
+
+def test_a_full_disk_is_one_line(
+    npz: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the state, the log and the weights: exit code 2, and the folder by name."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.chdir(npz.parent)
+    words = ["supervised", "--data", "quarters.npz", "--set", "epochs=1", "--set", "batch_size=32", "--log", "logs"]
+    for place, argument in (
+        ("training_state.StateFile._replace", "state"),
+        ("training_log._replace", "log"),
+        ("train_command.save_state_dict", "out"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"models_zoo.{place}", full)
+            assert main(words) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith(f"error: {argument}: got '")
+        assert "No space left on device" in line
+    assert main(words) == 0
+
+
 def test_data_from_an_npz_file(npz: Path) -> None:
     """Arrays come back as they were; classes without names are numbered."""
     data = read_training_data(npz)

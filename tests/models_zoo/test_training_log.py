@@ -55,7 +55,6 @@ def test_table_of_epochs_without_a_note() -> None:
 def test_restored_epochs_stay_in_the_table(tmp_path: Path) -> None:
     """After an interruption the table is whole again, whatever stood there."""
     log = TrainingLog(tmp_path, "m")
-    (tmp_path / "m").mkdir()
     (tmp_path / "m" / "history.csv").write_text("half a li")
     for progress in (an_epoch(1, restored=True), an_epoch(2, restored=True), an_epoch(3)):
         log(progress)

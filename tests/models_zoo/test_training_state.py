@@ -181,6 +181,23 @@ def test_a_diverged_run_leaves_no_state(data: TrainingData, tmp_path: Path) -> N
     assert not (tmp_path / "states").exists()
 
 
+def test_the_folder_may_go_while_a_run_ends(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs that end at once both find the folder empty; the second must not trip over its absence."""
+    result = run(data, folder=tmp_path / "kept")
+    assert result.state is not None
+    real = Path.rmdir
+
+    def twice(folder: Path) -> None:
+        real(folder)
+        real(folder)
+
+    monkeypatch.setattr(Path, "rmdir", twice)
+    result.state.discard()
+    assert not (tmp_path / "kept").exists()
+
+
 def epochs_kept(folder: Path) -> int:
     """Epochs in the state of the only run in a folder; 0 if there is none yet."""
     for path in folder.glob("*.safetensors"):
