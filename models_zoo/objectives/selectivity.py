@@ -1,4 +1,4 @@
-"""Cross-entropy with the class selectivity regulariser (Leavitt & Morcos, arXiv 2003.01262 and 2010.07693)."""
+"""The class selectivity regulariser (Leavitt & Morcos, arXiv 2003.01262 and 2010.07693)."""
 
 from __future__ import annotations
 
@@ -6,34 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from harness.errors import InvalidArgument
 from harness.measures.selectivity import class_means, selectivity_from_means
-
-
-def selectivity_loss(
-    logits: torch.Tensor, labels: torch.Tensor, features: Mapping[str, torch.Tensor], *, alpha: float
-) -> torch.Tensor:
-    """Cross-entropy - alpha * mu_SI, mu_SI the network's mean selectivity index over this batch.
-
-    A negative alpha discourages class selectivity, a positive one encourages it, 0 is plain cross-entropy.
-
-    Args:
-        logits: n x classes.
-        labels: n, int64; at least two classes in the batch.
-        features: layer name -> non-negative activations, classifier excluded.
-        alpha: scale of the regulariser.
-
-    Returns:
-        A scalar. The class means come from the batch alone, so small batches regularise noise: use 10 images a class or
-        more.
-    """
-    loss = F.cross_entropy(logits.float(), labels)
-    if alpha == 0:
-        return loss
-    return loss - alpha * batch_selectivity(features, labels, classes=logits.shape[1])
 
 
 def batch_selectivity(features: Mapping[str, torch.Tensor], labels: torch.Tensor, *, classes: int) -> torch.Tensor:
@@ -48,7 +24,8 @@ def batch_selectivity(features: Mapping[str, torch.Tensor], labels: torch.Tensor
         classes: number of classes.
 
     Returns:
-        The mean over units, then layers, in [0, 1]; a scalar, float32 (float64 for float64 input).
+        The mean over units, then layers, in [0, 1]; a scalar, float32 (float64 for float64 input). The class means come
+        from the batch alone, so small batches regularise noise: use 10 images a class or more.
 
     Raises:
         InvalidArgument: no layers, or fewer than two classes present.

@@ -176,7 +176,7 @@ def test_trades_attack_never_turns_gradients_off() -> None:
 
     def classify(batch: torch.Tensor) -> torch.Tensor:
         graphs.append(torch.is_grad_enabled())
-        return model(batch)
+        return model.forward(batch)
 
     images = a_batch().images
     moved = trades_linf(classify, images, eps=0.1, step=0.05, steps=2, start=1e-3 * torch.ones_like(images))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from unittest.mock import create_autospec
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from harness.errors import InvalidArgument, UnknownName
 from harness.spec import Scalar
+from models_zoo.model import ZooModel
 from models_zoo.objectives.adversarial import pgd_linf
-from models_zoo.objectives.selectivity import selectivity_loss
 from models_zoo.recipes import RECIPES
-from models_zoo.recipes.base import parse_assignments
+from models_zoo.recipes.base import Batch, parse_assignments
 
 # Class means of units in two layers whose network selectivity is 0.458333 (worked by hand).
 LAYERS = {
@@ -21,12 +24,20 @@ LAYERS = {
 
 
 @pytest.mark.parametrize(("alpha", "expected"), [(-1.0, 2.458333), (0.5, 1.770833), (0.0, 2.0)])
-def test_selectivity_loss_worked_example(alpha: float, expected: float) -> None:
+def test_selectivity_objective_worked_example(alpha: float, expected: float) -> None:
     """A cross-entropy of 2 and an index of 0.458333: alpha -1 gives 2.458333, +0.5 gives 1.770833."""
     # Logits whose cross-entropy is exactly 2 for each image: p = exp(-2) on the label, the rest shared.
     right = torch.exp(torch.tensor(-2.0))
     logits = torch.where(torch.eye(4) == 1, right, (1 - right) / 3).log()
-    loss = selectivity_loss(logits, torch.arange(4), LAYERS, alpha=alpha)
+    recipe, images = RECIPES.get("selectivity"), torch.zeros(4, 3, 1, 1)
+    batch = Batch(
+        images=images, labels=torch.arange(4), noise=lambda: images, pixels=np.zeros((4, 1, 1, 3), np.uint8),
+        words=lambda _purpose, count: np.zeros((4, count), np.uint32),
+    )  # fmt: skip
+    model = create_autospec(ZooModel, instance=True)
+    model.forward_with_features.return_value = (logits, LAYERS)
+    loss, found = recipe.objective(model, batch, recipe.resolve({"alpha": alpha}))
+    assert found is logits
     assert float(loss) == pytest.approx(expected, abs=2e-6)
 
 
