@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -18,13 +19,61 @@ from harness.attacks import losses
 from harness.attacks.arena import ball_flag, evaluation_mode
 from harness.attacks.flags import FEW, FIRST, MANY, QUERIES, SAMPLE
 from harness.attacks.pgd import ascent
-from harness.attacks.physical import Passes
+from harness.attacks.physical import Loss, Passes
 from harness.attacks.projections import project
-from harness.errors import ModelError
+from harness.errors import ModelError, NonFinite
 from harness.types import Classifier, Norm
 
 _SAME = 1e-4
 """Differences below this share of the largest logit count as none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """What the checks found, and the rows that they passed, padding left out.
+
+    Attributes:
+        flags: flag (see `harness.attacks.flags.FLAGS`) -> evidence, for the flags that are raised.
+        forwards: rows passed forward.
+        backwards: rows passed backward.
+    """
+
+    flags: dict[str, str]
+    forwards: int
+    backwards: int
+
+
+class CountedPasses(Passes):
+    """Passes that count their rows, and tell gradients that are not finite from logits that are not."""
+
+    forwards = 0
+    backwards = 0
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """See `Passes.logits`."""
+        self.forwards += len(images)
+        return super().logits(images)
+
+    def gradient(
+        self, images: torch.Tensor, loss: Loss, *per_row: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See `Passes.gradient`.
+
+        Raises:
+            ModelError: see there.
+            NonFiniteGradients: of logits that are finite.
+        """
+        self.forwards += len(images)
+        self.backwards += len(images)
+        try:
+            return super().gradient(images, loss, *per_row)
+        except NonFinite as error:
+            self.logits(images)  # raises where the logits are to blame
+            raise NonFiniteGradients(str(error)) from error
+
+
+class NonFiniteGradients(NonFinite):
+    """Input gradients that are not finite, of logits that are."""
 
 
 def examine(
@@ -37,7 +86,7 @@ def examine(
     seed: int = 0,
     fixed_batch: int | None = None,
     thorough: bool = True,
-) -> dict[str, str]:
+) -> Examined:
     """Look for reasons to doubt, on the first 16 images that the model gets right.
 
     Args:
@@ -50,30 +99,51 @@ def examine(
         fixed_batch: see `harness.attacks.run_attack`.
         thorough: also run short attacks (about 600 forward and 100 backward passes an image).
 
-    Returns:
-        Flag (see `harness.attacks.flags.FLAGS`) -> evidence, for the flags that are raised.
+    Raises:
+        ModelError: what the model returns is no matrix of logits.
     """
-    found: dict[str, str] = {}
     if float(images.min()) < 0 or float(images.max()) > 1:
-        return {"inputs_outside_range": f"values from {float(images.min()):g} to {float(images.max()):g}"}
+        evidence = f"values from {float(images.min()):g} to {float(images.max()):g}"
+        return Examined(flags={"inputs_outside_range": evidence}, forwards=0, backwards=0)
+    passes = CountedPasses(model, fixed_batch=fixed_batch)
+    found: dict[str, str] = {}
     if isinstance(model, torch.nn.Module) and any(module.training for module in model.modules()):
         found["train_mode"] = f"{sum(module.training for module in model.modules())} modules are in training mode"
     found |= ball_flag(images, norm, eps)
     with evaluation_mode(model):
-        passes = Passes(model, fixed_batch=fixed_batch)
         try:
-            clean = passes.logits(images[:FIRST])
-        except ModelError as error:
-            if "not finite" not in str(error):
-                raise
-            return found | {"nan_logits": str(error)}
-        found |= outputs(clean) | behaviour(model, images[:SAMPLE])
-        right = (clean.argmax(dim=1) == labels[: len(clean)].to(clean.device)).nonzero().squeeze(1)[:SAMPLE]
-        if len(right):
-            found |= _gradients(passes, images[right], labels[right], norm, thorough=thorough)
-            if thorough and "no_gradient" not in found:
-                found |= black_box(model, images[right], labels[right], norm, eps, seed, fixed_batch)
-    return found
+            for flags in _stages(passes, images, labels, norm, eps, seed, thorough=thorough):
+                found |= flags
+        except NonFiniteGradients as error:
+            found["nan_gradients"] = str(error)
+        except NonFinite as error:
+            found["nan_logits"] = str(error)
+    return Examined(flags=found, forwards=passes.forwards, backwards=passes.backwards)
+
+
+def _stages(
+    passes: CountedPasses,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    norm: Norm,
+    eps: float,
+    seed: int,
+    *,
+    thorough: bool,
+) -> Iterator[dict[str, str]]:
+    """The flags of one look after the other: what was seen stays, should the next meet numbers that are not finite."""
+    clean = passes.logits(images[:FIRST])
+    yield outputs(clean)
+    passes.forwards += 2 * len(images[:SAMPLE])
+    yield behaviour(passes.model, images[:SAMPLE])
+    right = (clean.argmax(dim=1) == labels[: len(clean)].to(clean.device)).nonzero().squeeze(1)[:SAMPLE]
+    if not len(right):
+        return
+    found = _gradients(passes, images[right], labels[right])
+    yield found
+    if thorough and "no_gradient" not in found:
+        yield _progress(passes, images[right], labels[right], norm)
+        yield black_box(passes, images[right], labels[right], norm, eps, seed)
 
 
 def outputs(logits: torch.Tensor) -> dict[str, str]:
@@ -134,14 +204,14 @@ def _gradient_calls() -> Iterator[list[str]]:
         yield calls
 
 
-def _gradients(
-    passes: Passes, images: torch.Tensor, labels: torch.Tensor, norm: Norm, *, thorough: bool
-) -> dict[str, str]:
-    """Zero and vanishing gradients, and whether steps and large balls do what they must."""
+def _gradients(passes: Passes, images: torch.Tensor, labels: torch.Tensor) -> dict[str, str]:
+    """Are there gradients, and are they zero or vanishing?"""
     found: dict[str, str] = {}
     try:
         _, _, slope = passes.gradient(images, _lost, labels)
         _, _, entropy = passes.gradient(images, losses.cross_entropy, labels)
+    except NonFinite:
+        raise
     except ModelError as error:
         return {"no_gradient": str(error)}
     n = len(images)
@@ -152,9 +222,13 @@ def _gradients(
     small &= ~zero
     if int(small.sum()) > 0.1 * n:
         found["vanishing_gradients"] = f"{int(small.sum())} of {n} images"
-    if not thorough:
-        return found
-    pixels = images[0].numel()
+    return found
+
+
+def _progress(passes: Passes, images: torch.Tensor, labels: torch.Tensor, norm: Norm) -> dict[str, str]:
+    """Do steps and large balls do what they must?"""
+    found: dict[str, str] = {}
+    n, pixels = len(images), images[0].numel()
     wide = {"Linf": 0.75, "L2": 0.5 * pixels**0.5, "L1": 0.5 * pixels}[norm]
     # in a ball where nothing can stand: in a small one, a smooth model's margin has converged after three steps
     lowest = descend(passes, images, labels, norm, wide, MANY)
@@ -191,34 +265,30 @@ def descend(
 
 
 def black_box(
-    model: Classifier,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    norm: Norm,
-    eps: float,
-    seed: int,
-    fixed_batch: int | None,
+    passes: CountedPasses, images: torch.Tensor, labels: torch.Tensor, norm: Norm, eps: float, seed: int
 ) -> dict[str, str]:
     """Does a short Square attack break images that thirty gradient steps left?"""
     from harness.attacks import run_attack
 
-    left = descend(Passes(model, fixed_batch=fixed_batch), images, labels, norm, eps, MANY)[-1] > 0
+    left = descend(passes, images, labels, norm, eps, MANY)[-1] > 0
     rows = left.nonzero().squeeze(1)
     if not len(rows):
         return {}
     if norm != "Linf" and min(images.shape[-2:]) < 5:
         return {}  # Square has no tiles for images this small
     result = run_attack(
-        model,
+        passes.model,
         images[rows].contiguous(),
         labels[rows],
         "square",
         norm=norm,
         eps=eps,
         seed=seed,
-        fixed_batch=fixed_batch,
+        fixed_batch=passes.fixed_batch,
         queries=QUERIES,
     )
+    passes.forwards += result.forwards
+    passes.backwards += result.backwards
     taken = int((~result.robust).sum())
     if taken < 2:
         return {}

@@ -13,6 +13,7 @@ FLAGS = {
     "randomized": "the same images give different logits",
     "dynamic": "the forward pass changes the model or computes gradients",
     "no_gradient": "the logits carry no gradient",
+    "nan_gradients": "the gradients of finite logits are not finite",
     "zero_gradients": "the margin of some images has a gradient of exactly zero",
     "vanishing_gradients": "the cross-entropy has no gradient where the margin has one",
     "more_steps_do_not_help": "thirty steps of an attack find nothing lower than three",
@@ -36,7 +37,7 @@ QUERIES = 300
 
 
 FORWARDS = FIRST + SAMPLE * (2 + 2 + 2 * (MANY + 1) + QUERIES + 3)
-"""At most: rows that the checks pass forward, padding counted. The outputs; two passes compared; two gradients; two
+"""At most: rows that the checks pass forward. The outputs; two passes compared; two gradients; two
 descents; and the search with its clean pass, its first windows and its last judgement."""
 
 BACKWARDS = SAMPLE * (2 + 2 * (MANY + 1))

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from harness.attacks import AttackResult, Numerics, attack_blocks
+from harness.attacks.checks import examine
 from harness.attacks.examples import as_float, first_broken, most_kept
 from harness.attacks.physical import predict, probe
 from harness.data import Dataset
 from harness.device import check_device, device_name, machine
 from harness.errors import ModelError, NonFinite, RobustboardError, WorkError
-from harness.jobs.checking import run_checks
 from harness.jobs.context import Context, ModelSource, load
 from harness.jobs.measuring import run_measure
 from harness.jobs.plan import Piece, Task
@@ -134,8 +134,9 @@ class Kernel:
         elif isinstance(spec, ChecksSpec):
             model, labels = among(loaded.model, data, labels)
             truth = torch.from_numpy(np.array(labels)).to(self._device)
-            flags, rows = run_checks(model, spec, to_float(images, self._device), truth, loaded.fixed_batch)
-            forwards, backwards = rows.forward, rows.backward
+            pixels, fixed = to_float(images, self._device), loaded.fixed_batch
+            found = examine(model, pixels, truth, norm=spec.norm, eps=spec.eps, seed=spec.seed, fixed_batch=fixed)
+            flags, forwards, backwards = found.flags, found.forwards, found.backwards
         else:
             correct = self._correct(loaded, images, labels, data)
         cost = Cost(

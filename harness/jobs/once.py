@@ -183,7 +183,7 @@ def _attacked(subject: Subject, request: Request, block: int, done: Done | None)
             if done is not None:
                 done(tally.images, request.images)
     sample = min(64, request.images)
-    doubts = examine(
+    examined = examine(
         subject.model,
         subject.images(0, sample),
         torch.from_numpy(np.array(subject.labels[:sample])).to(subject.device),
@@ -192,7 +192,7 @@ def _attacked(subject: Subject, request: Request, block: int, done: Done | None)
         fixed_batch=subject.fixed_batch,
         thorough=False,
     )
-    return tally, doubts
+    return tally, examined.flags
 
 
 def _pool(subject: Subject, request: Request, start: int, stop: int, block: int) -> Iterator[tuple[int, AttackResult]]:

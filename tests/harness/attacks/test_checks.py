@@ -11,7 +11,7 @@ from torch import nn
 
 from harness.attacks import run_attack
 from harness.attacks.checks import examine
-from harness.attacks.flags import FLAGS
+from harness.attacks.flags import BACKWARDS, FIRST, FLAGS, FORWARDS, MANY, QUERIES, SAMPLE
 from harness.types import Norm
 
 Make = Callable[..., nn.Module]
@@ -61,7 +61,7 @@ def test_sound_model_raises_nothing(
 ) -> None:
     """All checks, all norms."""
     model, pictures = small_conv(), images(24)
-    assert examine(model, pictures, own_labels(model, pictures), norm=norm, eps=0.004) == {}
+    assert examine(model, pictures, own_labels(model, pictures), norm=norm, eps=0.004).flags == {}
 
 
 def _train(model: nn.Module) -> nn.Module:
@@ -78,6 +78,7 @@ def _train(model: nn.Module) -> nn.Module:
         ("probabilities", lambda body: Wrapped(body, after=lambda out: out.log_softmax(1)).eval()),
         ("randomized", lambda body: Wrapped(body, before=lambda x: x + 0.05 * torch.randn_like(x)).eval()),
         ("dynamic", lambda body: Wrapped(body, after=_optimises).eval()),
+        ("nan_gradients", lambda body: Wrapped(body, after=lambda out: out + (0 * out).abs().sqrt()).eval()),
         ("no_gradient", lambda body: Wrapped(body, after=lambda out: out.detach()).eval()),
         ("zero_gradients", lambda body: Wrapped(body, before=lambda x: (x * 8).round() / 8).eval()),
         ("vanishing_gradients", lambda body: Wrapped(body, after=lambda out: out * 1000.0).eval()),
@@ -95,7 +96,7 @@ def test_each_flag_has_its_model(
         labels = body(pictures).argmax(1)
         if flag in ("zero_gradients", "more_steps_do_not_help", "large_eps_survivors", "no_gradient"):
             labels = model(pictures).argmax(1)
-    found = examine(model, pictures, labels, eps=0.01)
+    found = examine(model, pictures, labels, eps=0.01).flags
     assert flag in found
     assert found[flag]
     assert set(found) <= set(FLAGS)
@@ -105,7 +106,7 @@ def test_state_that_changes_is_dynamic(small_conv: Make, images: Callable[..., t
     """A forward pass that writes a buffer."""
     model, pictures = Wrapped(small_conv()), images(8)
     model.after = _counts(model)
-    found = examine(model.eval(), pictures, model(pictures).argmax(1), thorough=False)
+    found = examine(model.eval(), pictures, model(pictures).argmax(1), thorough=False).flags
     assert "seen" in found["dynamic"]
 
 
@@ -114,7 +115,7 @@ def test_black_box_beats_white_box(small_conv: Make, images: Callable[..., torch
     model = Wrapped(small_conv(), before=lambda x: (x * 15).round() / 15).eval()
     pictures = images(24)
     labels = model(pictures).argmax(1)
-    assert "square_beats_white_box" in examine(model, pictures, labels, eps=0.08)
+    assert "square_beats_white_box" in examine(model, pictures, labels, eps=0.08).flags
     found = run_attack(
         model, pictures, labels, "autoattack", version="custom", attacks="fgsm,square", eps=0.08, batch_size=32
     )
@@ -126,7 +127,42 @@ def test_inputs_and_ball(small_conv: Make, images: Callable[..., torch.Tensor]) 
     """Images out of range end the examination; a ball that holds everything is named."""
     model, pictures = small_conv(), images(8)
     labels = model(pictures).argmax(1)
-    assert set(examine(model, pictures * 2, labels)) == {"inputs_outside_range"}
-    found = examine(model, pictures, labels, norm="L1", eps=3 * 16 * 16, thorough=False)
+    assert set(examine(model, pictures * 2, labels).flags) == {"inputs_outside_range"}
+    found = examine(model, pictures, labels, norm="L1", eps=3 * 16 * 16, thorough=False).flags
     assert "ball_covers_images" in found
-    assert examine(model, pictures, labels, norm="L1", eps=12, thorough=False) == {}
+    assert examine(model, pictures, labels, norm="L1", eps=12, thorough=False).flags == {}
+
+
+def test_every_pass_is_counted(small_conv: Make, images: Callable[..., torch.Tensor]) -> None:
+    """All images stand, so that Square takes all its queries of full batches: what is told is what the model saw."""
+    body, pictures = small_conv(), images(16)
+    rows = {True: 0, False: 0}
+
+    def model(batch: torch.Tensor) -> torch.Tensor:
+        rows[batch.requires_grad] += len(batch)
+        return body(batch) + 100 * torch.nn.functional.one_hot(truth[:1], 10)  # right whatever it is shown
+
+    truth = torch.zeros(16, dtype=torch.int64)
+    found = examine(model, pictures, truth, eps=0.004)
+    assert set(found.flags) >= {"large_eps_survivors"}
+    assert found.forwards == sum(rows.values())
+    assert found.backwards == rows[True] == SAMPLE * (2 + 2 * (MANY + 1)) == BACKWARDS
+    assert found.forwards > SAMPLE * QUERIES
+    assert found.forwards <= FORWARDS - (FIRST - SAMPLE)
+    quick = examine(model, pictures, truth, eps=0.004, thorough=False)
+    assert (quick.forwards, quick.backwards) == (SAMPLE * (1 + 2 + 2), SAMPLE * 2)
+
+
+def test_numbers_that_are_not_finite_away_from_the_images_are_flagged(
+    small_conv: Make, images: Callable[..., torch.Tensor]
+) -> None:
+    """A model that fails at white pixels alone; what was seen before stays."""
+    model = Wrapped(
+        small_conv(),
+        before=lambda x: x / (x.amax(dim=(1, 2, 3), keepdim=True) < 1),
+        after=lambda out: out.softmax(1),
+    ).eval()
+    pictures = images(24)
+    found = examine(model, pictures, model(pictures).argmax(1), eps=0.01).flags
+    assert set(found) == {"probabilities", "nan_logits"}
+    assert "logits" in found["nan_logits"]

@@ -137,7 +137,9 @@ def test_flags_are_those_of_the_checks_by_hand(store: Store, checks: Job, monkey
     model = Broken(load_model(MODELS[0]), "softmax").eval()
     for row, n in zip(rows, (20, 24), strict=True):
         pixels, labels = to_float(data.images(0, n), torch.device("cpu")), torch.from_numpy(data.labels[:n].copy())
-        assert dict(row.flags) == examine(model, pixels, labels, norm="Linf", eps=4 / 255, seed=2)
+        by_hand = examine(model, pixels, labels, norm="Linf", eps=4 / 255, seed=2)
+        assert dict(row.flags) == by_hand.flags
+        assert (row.executions[0]["forwards"], row.executions[0]["backwards"]) == (by_hand.forwards, by_hand.backwards)
         assert "probabilities" in row.flags
 
 

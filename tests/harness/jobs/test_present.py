@@ -128,7 +128,7 @@ def test_a_wrapped_model_in_training_mode_is_still_seen(tmp_path: Path, models: 
     assert isinstance(model, torch.nn.Module)
     part = next(module for module in model.modules() if isinstance(module, torch.nn.ReLU | torch.nn.Conv2d))
     part.training = True
-    found = examine(wrapped, images, truth, thorough=False)
+    found = examine(wrapped, images, truth, thorough=False).flags
     assert found["train_mode"] == "1 modules are in training mode"
 
 
