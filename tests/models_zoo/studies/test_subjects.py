@@ -165,6 +165,9 @@ def test_a_limited_run_enters_no_table(bench: Bench) -> None:
     assert full["corruption:fog"] == pytest.approx(2 / 3)
     assert len([name for name in full if name.startswith("corruption:")]) == 15
     assert models["a.low"].values == {}
+    report = selectivity.write(bench.store, "digits", None).markdown
+    assert "of 3 models not everything is evaluated yet: a.low, a.none, a.high" in report.replace("\n", " ")
+    assert "| -1 | - |" in report
 
 
 def test_other_options_and_other_images_enter_no_table(bench: Bench) -> None:
