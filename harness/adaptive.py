@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.attacks import ATTACKS
+from harness.attacks.catalogue import is_current
 from harness.attacks.examples import Claim, as_float, gather
 from harness.errors import InvalidArgument
 from harness.metrics.intervals import wilson
@@ -192,7 +192,7 @@ def _attacked(store: Reader, name: str) -> tuple[_Attacked, ...]:
         right = verdicts.get(item.digest)
         if not isinstance(spec, AttackSpec) or right is None or not right.size:
             continue
-        current = spec.attack in ATTACKS and ATTACKS.get(spec.attack).version == spec.version
+        current = is_current(spec.attack, dict(spec.options), spec.version)
         if current and (spec.scope is None or spec.scope.start == 0):
             found.append(_Attacked(data=item.data, spec=spec, digest=item.digest, right=right))
     return tuple(found)

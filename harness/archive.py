@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import sys
 import tokenize
 import warnings
 import zipfile
@@ -171,6 +172,8 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, field: Fi
         raw = member.read(size + 1)
     if len(raw) != size:
         raise ExamplesError(f"array {name!r} has {len(raw):,} bytes or more, its header says {size:,}")
+    if text and raw and int(np.frombuffer(raw, dtype=f"{dtype.byteorder}u4").max()) > sys.maxunicode:
+        raise ExamplesError(f"array {name!r} holds numbers that are no characters")
     flat = np.frombuffer(raw, dtype=dtype)
     array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
     return np.ascontiguousarray(array, dtype=dtype.newbyteorder("=")).reshape(shape)

@@ -36,6 +36,10 @@ class Detail:
     names: tuple[str, ...]
     records: NDArray[Any]
 
+    def count(self, name: str) -> int:
+        """Images that an attack broke."""
+        return int((self.records["broken_by"] == self.names.index(name)).sum()) if name in self.names else 0
+
     def extend(self, other: Detail) -> Detail:
         """The records of both, codes of `other` translated."""
         names = list(self.names) + [name for name in other.names if name not in self.names]

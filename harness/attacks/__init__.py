@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.attacks.base import Attack, AttackResult, Numerics
-from harness.attacks.catalogue import ATTACKS
+from harness.attacks.catalogue import ATTACKS, ends_with_square
+from harness.attacks.flags import square_suspicion
 from harness.spec import Scalar
 
 if TYPE_CHECKING:
@@ -80,7 +81,11 @@ def run_attack(
         numerics=numerics,
         **options,
     )
-    return next(found)[1]
+    result = next(found)[1]
+    suspicion = {}
+    if ends_with_square(attack, ATTACKS.get(attack).complete(options)):
+        suspicion = square_suspicion(result.broken_by.count("square"), len(result.broken_by))
+    return result.doubted(suspicion) if suspicion else result
 
 
 def attack_blocks(
@@ -102,7 +107,8 @@ def attack_blocks(
     """`run_attack` on several blocks of images in one pool: each is yielded when its last image is done.
 
     Slots that become free in one block are refilled from the next, and every block's outcome is bit for bit what it
-    would be by itself. An attack that is not per image gets each block by itself.
+    would be by itself. An attack that is not per image gets each block by itself. The flag `square_beats_white_box` is
+    about all images together and left to the caller.
 
     Args:
         model: see `run_attack`, as for all but `blocks`.

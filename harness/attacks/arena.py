@@ -14,6 +14,7 @@ import torch
 
 from harness.attacks import losses
 from harness.attacks.base import CLEAN, Attack, AttackResult, Numerics
+from harness.attacks.catalogue import check_precision
 from harness.attacks.checked import check_images, check_indices, check_labels
 from harness.attacks.physical import DEFAULT_BATCH, Loss, Passes, check_batch
 from harness.attacks.projections import enforce, size
@@ -25,10 +26,6 @@ from harness.types import Classifier, Norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-SQUARE_SHARE = 0.002
-"""AutoAttack's threshold for Square doing better than the white-box attacks."""
 
 
 @dataclass(slots=True)
@@ -67,7 +64,6 @@ class Arena:
         order: n x K, classes by their clean logits, largest first.
         numerics: how `search` computes.
         repeats: passes whose mean logits decide a proposal; more than one for randomised models.
-        black_box_last: the attack ends with Square after white-box members.
         evidence: flag -> what was seen.
     """
 
@@ -85,7 +81,6 @@ class Arena:
     order: torch.Tensor
     numerics: Numerics = field(default_factory=lambda: Numerics(fold=False, channels_last=False))
     repeats: int = 1
-    black_box_last: bool = False
     evidence: dict[str, str] = field(default_factory=dict)
 
     def speed_up(self, numerics: Numerics) -> None:
@@ -174,9 +169,6 @@ class Arena:
         """The verdicts on `rows` as they stand."""
         state = self.verdicts
         moved = size(state.adversarial[rows].double() - self.images[rows].double(), self.norm)
-        evidence = dict(self.evidence)
-        if self.black_box_last:
-            evidence |= square_suspicion(state.broken_by[rows])
         return AttackResult(
             robust=state.correct[rows].cpu().numpy().copy(),
             adversarial=state.adversarial[rows].clone(),
@@ -188,8 +180,8 @@ class Arena:
             norm=moved.cpu().numpy(),
             forwards_per_image=state.forwards[rows].copy(),
             backwards_per_image=state.backwards[rows].copy(),
-            flags=tuple(sorted(evidence)),
-            evidence=MappingProxyType(evidence),
+            flags=tuple(sorted(self.evidence)),
+            evidence=MappingProxyType(dict(self.evidence)),
         )
 
 
@@ -236,14 +228,6 @@ def ball_flag(images: torch.Tensor, norm: Norm, eps: float) -> dict[str, str]:
     if eps < reach:
         return {}
     return {"ball_covers_images": f"eps {eps:g} is at least {reach:g}, the {norm} diameter of [0, 1]^{pixels}"}
-
-
-def square_suspicion(broken_by: list[str]) -> dict[str, str]:
-    """A flag if Square broke more than 0.2 % of the images (and more than one) that white-box attacks had left."""
-    taken, n = broken_by.count("square"), len(broken_by)
-    if taken <= max(1, SQUARE_SHARE * n):
-        return {}
-    return {"square_beats_white_box": f"Square broke {taken} of {n} images that stood against the white-box attacks"}
 
 
 @contextmanager
@@ -306,12 +290,13 @@ def attack_blocks(
         (number of the block, its result), in the order in which blocks are done.
 
     Raises:
-        InvalidArgument: a value outside its domain.
-        ModelError: non-finite logits, wrong shape, no gradient.
+        InvalidArgument: a value outside its domain, or a precision that the attack does not search in.
+        ModelError: non-finite logits or gradients, wrong shape, no gradient.
     """
     ball, radius = attack.check_norm(norm), parse_eps(eps)
     stream_key(seed, "check")
     complete = attack.complete(options)
+    check_precision(attack.name, complete, numerics.precision)
     batch = check_batch("batch_size", batch_size, None)
     fixed = check_batch("fixed_batch", fixed_batch, None)
     pixels = check_images(images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -42,6 +42,8 @@ class Attack:
         bound: what its robust accuracy is: "exact" for the attack as defined, "upper" where it is meant as a quick
             bound on that of a stronger one and must be shown as such ("<=").
         inner: the option that names another attack, which it runs with that attack's defaults; "" where there is none.
+        finishes: its search may run in low precision: what that leaves standing gets a search in float32, targeted and
+            short. An ensemble stays one by it; a single attack would no longer be what its name says.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Attack:
     source: str
     bound: Literal["exact", "upper"] = "exact"
     inner: str = ""
+    finishes: bool = False
 
     def complete(self, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """All options with defaults written out; see `harness.attacks.options.complete`."""
@@ -125,6 +128,11 @@ class AttackResult:
     backwards_per_image: NDArray[np.int64]
     flags: tuple[str, ...] = ()
     evidence: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def doubted(self, evidence: Mapping[str, str]) -> AttackResult:
+        """The same with more doubts: flag -> what was seen."""
+        merged = {**self.evidence, **evidence}
+        return replace(self, flags=tuple(sorted(merged)), evidence=MappingProxyType(merged))
 
     @property
     def forwards(self) -> int:

@@ -12,8 +12,9 @@ from harness.attacks import members
 from harness.attacks.base import Attack
 from harness.attacks.options import Option
 from harness.digest import digest
+from harness.errors import InvalidArgument
 from harness.registry import Registry
-from harness.spec import Scalar
+from harness.spec import Precision, Scalar
 from harness.types import NORMS
 
 ATTACKS: Registry[Attack] = Registry("attack")
@@ -54,15 +55,86 @@ def attack_version(name: str, options: Mapping[str, Scalar]) -> str:
     return f"{attack.version}+{inner.name}-{inner.version}" + (f"-{digest(complete)[:8]}" if complete else "")
 
 
+def is_current(name: str, options: Mapping[str, Scalar], version: str) -> bool:
+    """Whether verdicts were made by today's components.
+
+    Args:
+        name: of the attack; one that is not known any more is not current.
+        options: complete.
+        version: `attack_version` when they were made.
+    """
+    if name not in ATTACKS:
+        return False
+    inner = ATTACKS.get(name).inner
+    return (not inner or str(options.get(inner)) in ATTACKS) and attack_version(name, options) == version
+
+
+def innermost(name: str, options: Mapping[str, Scalar]) -> tuple[Attack, Mapping[str, Scalar]]:
+    """The attack that searches, with its complete options: the one inside, where there is one."""
+    attack = ATTACKS.get(name)
+    if not attack.inner:
+        return attack, options
+    inner = ATTACKS.get(str(options[attack.inner]))
+    return inner, inner.complete({})
+
+
 def attack_bound(name: str, options: Mapping[str, Scalar]) -> Literal["exact", "upper"]:
     """Whether robust accuracy under an attack is meant as an upper bound; that of an attack inside it is handed on."""
+    return innermost(name, options)[0].bound
+
+
+def attack_cost(
+    name: str, options: Mapping[str, Scalar], classes: int, precision: Precision = "float32"
+) -> tuple[int, int]:
+    """At most: (forward, backward) passes of an attack on one image, its float32 finish included.
+
+    Args:
+        name: of the attack.
+        options: complete.
+        classes: of the model.
+        precision: of its search.
+    """
     attack = ATTACKS.get(name)
-    return ATTACKS.get(str(options[attack.inner])).bound if attack.inner else attack.bound
+    forwards, backwards = attack.budget(options, classes)
+    if precision != "float32":
+        forwards += -(-forwards // 4)  # judgements of what only the search sees as broken: one in 5 steps, one a run
+        times = _looks(options) if attack.inner else 1
+        more = members.finish_cost(classes)
+        forwards, backwards = forwards + times * more[0], backwards + times * more[1]
+    return forwards, backwards
+
+
+def check_precision(name: str, options: Mapping[str, Scalar], precision: Precision) -> None:
+    """Low precision is for ensembles.
+
+    Args:
+        name: of the attack.
+        options: complete.
+        precision: of its search.
+
+    Raises:
+        InvalidArgument: the attack does not search in that precision.
+    """
+    searches = innermost(name, options)[0]
+    if precision != "float32" and not searches.finishes:
+        able = ", ".join(item for item in ATTACKS.names() if ATTACKS.get(item).finishes)
+        raise InvalidArgument("search_precision", precision, f"float32 for {searches.name} (other: {able})")
+
+
+def ends_with_square(name: str, options: Mapping[str, Scalar]) -> bool:
+    """Whether what Square breaks had stood against white-box attacks."""
+    searches, complete = innermost(name, options)
+    return members.ends_with_square(searches.name, complete)
+
+
+def _looks(options: Mapping[str, Scalar]) -> int:
+    """At how many radii `bisect` looks."""
+    return int(options["levels"]).bit_length()
 
 
 def _bisect_cost(options: Mapping[str, Scalar], classes: int) -> tuple[int, int]:
     """Cost of `bisect`: its attack at as many radii as a search among them looks at."""
-    inner, looks = ATTACKS.get(str(options["inner"])), int(options["levels"]).bit_length()
+    inner, looks = ATTACKS.get(str(options["inner"])), _looks(options)
     forwards, backwards = inner.budget(inner.complete({}), classes)
     return 1 + looks * forwards, looks * backwards
 
@@ -204,6 +276,7 @@ _add(
                 ),
             }
         ),
+        finishes=True,
         target=f"{_HERE}:run_autoattack",
         budget=members.autoattack_cost,
         summary="the field's standard ensemble: APGD-CE, APGD-T, FAB-T, Square",
@@ -216,6 +289,7 @@ _add(
         version="1",
         norms=NORMS,
         options=MappingProxyType({"attacks": Option(default="pgd,apgd-t", help="members, with commas")}),
+        finishes=True,
         target=f"{_HERE}:run_worst_of",
         budget=members.worst_of_cost,
         summary="broken if any of the named attacks breaks it",
@@ -228,6 +302,7 @@ _add(
         version="1",
         norms=NORMS,
         bound="upper",
+        finishes=True,
         target="harness.attacks.fast:run_fast",
         budget=members.fast_cost,
         summary="an upper bound on robust accuracy from an eighth of AutoAttack's passes",
@@ -239,6 +314,7 @@ _add(
         name="fast+standard",
         version="1",
         norms=NORMS,
+        finishes=True,
         target="harness.attacks.fast:run_fast_standard",
         budget=members.fast_standard_cost,
         summary="AutoAttack standard on what `fast` left standing",
@@ -270,7 +346,7 @@ _add(
 _add(
     Attack(
         name="fab-distance",
-        version="1",
+        version="2",
         norms=NORMS,
         options=MappingProxyType({"steps": _STEPS, "targets": _TARGETS}),
         target="harness.attacks.distances:run_distances",

@@ -13,13 +13,10 @@ from harness.attacks.arena import Arena
 from harness.attacks.engine import Stage, run_stage
 from harness.attacks.fab import FastBoundary, UntargetedBoundary
 from harness.attacks.fgsm import fast_gradient
-from harness.attacks.members import BUDGETS, EOT, VERSIONS, Options, budget, members
+from harness.attacks.members import BUDGETS, EOT, FINISH_STEPS, FINISH_TARGETS, VERSIONS, Options, budget, members
 from harness.attacks.msd import steepest_descent
 from harness.attacks.pgd import projected_gradient
 from harness.attacks.square import square
-
-FINISH_STEPS, FINISH_TARGETS = 20, 3
-"""Of the float32 search that follows one in low precision."""
 
 
 def targets(arena: Arena, wanted: int) -> int:
@@ -77,7 +74,6 @@ MEMBERS: Mapping[str, Callable[[Arena, Options], Stage]] = {
 def run_members(arena: Arena, plan: Mapping[str, Options]) -> Iterator[None]:
     """Run members in order on what still stands."""
     low = arena.numerics.precision != "float32"
-    arena.black_box_last = list(plan)[-1:] == ["square"] and len(plan) > 1
     for name, options in plan.items():
         rows = arena.standing()
         if not len(rows):

@@ -12,12 +12,16 @@ from harness.attacks.arena import Arena
 from harness.attacks.draws import random_start
 from harness.attacks.engine import Stage, State
 from harness.attacks.hyperplanes import to_hyperplane
+from harness.attacks.losses import margin
 from harness.attacks.projections import column, size
 from harness.types import Norm
 
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
 """Largest pull towards the image, overshoot across the boundary, share of the way kept on the step back."""
 
+
+SURE = 1e-5
+"""Margin, relative to the largest logit, at which a point counts as across whatever the kernels."""
 
 DUAL: dict[Norm, Norm] = {"Linf": "L1", "L2": "L2", "L1": "Linf"}
 """The norm of a slope that belongs to the norm of a way."""
@@ -63,7 +67,8 @@ class FastBoundary(Stage):
     def step(self, state: State) -> None:
         """Linearise, move, look, step back where the boundary was crossed."""
         there = self._moved(state, *self._linearise(state))
-        across = self.logits(state, there).argmax(dim=1) != state["label"]
+        logits = self.logits(state, there)
+        across = logits.argmax(dim=1) != state["label"]
         way = there - state["image"]
         distance = size(way, self.arena.norm)
         state["candidate"] = there
@@ -72,7 +77,9 @@ class FastBoundary(Stage):
         if not self.keep:
             state["hit"] = across & (distance <= self.arena.eps * (1.0 + 1e-6))
             return
-        rows = (across & state["alive"] & (distance < self.distances[state["position"]])).nonzero().squeeze(1)
+        # only one point of an image is judged at the end: it must not be one that kernels see on either side
+        sure = margin(logits, state["label"]) < -SURE * logits.abs().amax(dim=1)
+        rows = (sure & state["alive"] & (distance < self.distances[state["position"]])).nonzero().squeeze(1)
         places = state["position"][rows]
         self.distances[places], self.shortest[places] = distance[rows], there[rows]
 

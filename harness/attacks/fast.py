@@ -55,7 +55,7 @@ class Memory:
 
 
 def run_fast(arena: Arena, _options: Mapping[str, Scalar], *, final: bool = True) -> Iterator[None]:
-    """The whole schedule on the images that still stand."""
+    """The whole schedule on the images that still stand; `final` where nothing comes after it."""
     memory = Memory(arena)
     first = auto_pgd(arena, name="apgd-ce", steps=FIRST_STEPS, loss="ce", runs=1, observe=memory.see)
     yield from run_stage(first, arena.standing())
@@ -70,7 +70,7 @@ def run_fast(arena: Arena, _options: Mapping[str, Scalar], *, final: bool = True
         settled[close] = False
         arena.settle(settled.nonzero().squeeze(1))
     yield from run_stage(last, close, final=final and not low)
-    if low:
+    if low and final:
         yield from finish(arena)
 
 

@@ -23,6 +23,23 @@ FLAGS = {
 }
 """Every flag of an attack or of the checks, and what it means."""
 
+SQUARE_SHARE = 0.002
+"""AutoAttack's threshold for Square doing better than the white-box attacks."""
+
+
+def square_suspicion(taken: int, images: int) -> dict[str, str]:
+    """A flag if Square broke more than 0.2 % of all images (and more than one) that white-box attacks had left.
+
+    Args:
+        taken: images that Square broke.
+        images: all that were attacked, of the whole evaluation.
+    """
+    if taken <= max(1, SQUARE_SHARE * images):
+        return {}
+    evidence = f"Square broke {taken} of {images} images that stood against the white-box attacks"
+    return {"square_beats_white_box": evidence}
+
+
 SAMPLE = 16
 """Images that the checks look at closely: the first that the model gets right."""
 

@@ -83,6 +83,15 @@ def member_cost(name: str, options: Options, classes: int) -> Passes:
     return (steps + 3) * runs * eot + 1, (steps + 2) * runs * eot
 
 
+FINISH_STEPS, FINISH_TARGETS = 20, 3
+"""Of the float32 search that follows one in low precision: APGD, target by target."""
+
+
+def finish_cost(classes: int) -> Passes:
+    """Cost of that search."""
+    return member_cost("apgd-t", {"steps": FINISH_STEPS, "targets": FINISH_TARGETS}, classes)
+
+
 def alone(name: str) -> Callable[[Options, int], Passes]:
     """Cost of an attack that is one member, the clean pass included."""
 
@@ -106,6 +115,16 @@ def worst_of_cost(options: Options, classes: int) -> Passes:
     """Cost of the worst of a list."""
     costs = [member_cost(name, BUDGETS[name], classes) for name in members(str(options["attacks"]))]
     return 1 + sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
+
+
+def ends_with_square(attack: str, options: Options) -> bool:
+    """Whether an attack ends with Square on what its white-box members left standing."""
+    version = str(options.get("version", "standard"))
+    if attack == "worst_of" or (attack == "autoattack" and version == "custom"):
+        names = members(str(options["attacks"]))
+    else:
+        names = VERSIONS[version] if attack in ("autoattack", "fast+standard") else ()
+    return len(names) > 1 and names[-1] == "square"
 
 
 def reference_cost(options: Options, classes: int) -> Passes:

@@ -150,12 +150,15 @@ def _input_gradient(value: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
 
     Raises:
         ModelError: the losses do not depend on the input in a way that autograd sees.
+        NonFinite: the gradient is not finite; its sign would be taken for 0, and the image for robust.
     """
     if not value.requires_grad:
         raise ModelError("model: its logits carry no gradient (detached or computed without autograd)")
     (gradient,) = torch.autograd.grad(value.sum(), batch, allow_unused=True)
     if gradient is None:
         raise ModelError("model: its logits have no gradient with respect to the images")
+    if not bool(torch.isfinite(gradient).all()):
+        raise NonFinite("model: its gradient with respect to the images is not finite (NaN or infinite)")
     return gradient.contiguous()
 
 

@@ -69,7 +69,7 @@ def prepare(model: Classifier, like: torch.Tensor, numerics: Numerics) -> Classi
         numerics: what is allowed.
 
     Raises:
-        InvalidArgument: reduced precision of something that is not a module.
+        InvalidArgument: reduced precision of something that is not a module, or of which no form is the same.
     """
     if not isinstance(model, nn.Module):
         if numerics.precision != "float32":
@@ -86,6 +86,9 @@ def prepare(model: Classifier, like: torch.Tensor, numerics: Numerics) -> Classi
         exact = Faster(body, Numerics(fold=False, channels_last=numerics.channels_last))
         if _agree(exact, sample, expected):
             return exact if numerics.precision == "float32" else Faster(body, numerics)
+    if numerics.precision != "float32":
+        expected_kind = "float32 for a model of which no copy gives the same logits"
+        raise InvalidArgument("search_precision", numerics.precision, expected_kind)
     return model
 
 

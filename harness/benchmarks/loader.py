@@ -220,10 +220,11 @@ def group_bound(group: Group) -> Literal["exact", "upper"]:
 
 
 def _attack(group: Group, seed: int, full: int) -> AttackSpec:
-    from harness.attacks.catalogue import ATTACKS, attack_version
+    from harness.attacks.catalogue import ATTACKS, attack_version, check_precision
 
     attack = ATTACKS.get(group.attack)
     options = attack.complete(dict(group.options))
+    check_precision(group.attack, options, group.search_precision)
     scope = None if attack.per_image else Scope(start=0, stop=full, batch=group.batch)
     return AttackSpec(
         attack=group.attack,

@@ -224,7 +224,7 @@ def _checked(
     attack: str, norm: str, eps: str, settings: list[str], precision: str, seed: int, batch_size: int
 ) -> tuple[dict[str, Scalar], float, Precision]:
     """Options, radius and precision, checked before anything is opened."""
-    from harness.attacks import ATTACKS
+    from harness.attacks.catalogue import ATTACKS, check_precision
     from harness.errors import InvalidArgument
     from harness.rng import stream_key
     from harness.spec import parse_eps
@@ -235,6 +235,7 @@ def _checked(
     stream_key(seed, "check")
     if precision not in _PRECISIONS:
         raise InvalidArgument("precision", precision, f"one of {', '.join(_PRECISIONS)}")
+    check_precision(attack, known.complete(options), _PRECISIONS[precision])
     if not 1 <= batch_size <= 2**20:
         raise InvalidArgument("batch-size", batch_size, "1 to 1048576")
     return options, parse_eps(eps), _PRECISIONS[precision]
@@ -318,13 +319,13 @@ def _reproduce(request: Request, subject: Subject) -> str:
 
 def _show_verdict(verdict: Verdict, request: Request, subject: Subject, command: str, *, as_json: bool) -> None:
     from harness import __version__
-    from harness.attacks import ATTACKS
+    from harness.attacks.catalogue import ATTACKS, attack_version
     from harness.spec import eps_text, parse_eps
 
     eps = parse_eps(request.eps)
     plain = verdict.to_dict()
     if as_json:
-        version = ATTACKS.get(request.attack).version
+        version = attack_version(request.attack, ATTACKS.get(request.attack).complete(request.options))
         head: Json = {"model": subject.source.name, "digest": subject.source.digest, "dataset": subject.data.name}
         head |= {"data_digest": subject.data.digest, "attack": request.attack, "version": version}
         head |= {"norm": request.norm, "eps": eps, "seed": request.seed, "options": dict(request.options)}

@@ -13,9 +13,10 @@ import torch
 
 from harness.attacks import ATTACKS, AttackResult, Numerics, attack_blocks
 from harness.attacks.base import CLEAN
-from harness.attacks.catalogue import attack_bound
+from harness.attacks.catalogue import attack_bound, ends_with_square
 from harness.attacks.checks import examine
 from harness.attacks.examples import first_broken
+from harness.attacks.flags import square_suspicion
 from harness.errors import InvalidArgument
 from harness.metrics.intervals import wilson
 from harness.outcome import Examples
@@ -154,6 +155,8 @@ def attack_once(subject: Subject, request: Request, done: Done | None = None) ->
     started = time.perf_counter()
     with subject.machine():  # as a worker of a run has it: the same verdicts, bit for bit
         tally, doubts = _attacked(subject, request, ATTACK_BLOCK if attack.per_image else request.batch_size, done)
+    if ends_with_square(request.attack, complete):
+        doubts |= square_suspicion(tally.names["square"], tally.images)
     return Verdict(
         images=tally.images,
         robust=tally.robust,

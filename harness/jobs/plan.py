@@ -233,6 +233,6 @@ def _measure_cost(spec: MeasureSpec, classes: int, images: int) -> Cost:
 
 def attack_budget(spec: AttackSpec, classes: int) -> tuple[int, int]:
     """Upper bound on (forward, backward) passes an image that survives the attack costs."""
-    from harness.attacks import ATTACKS
+    from harness.attacks.catalogue import attack_cost
 
-    return ATTACKS.get(spec.attack).budget(dict(spec.options), classes)
+    return attack_cost(spec.attack, dict(spec.options), classes, spec.search_precision)

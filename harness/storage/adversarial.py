@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from sqlalchemy.orm import Session
 from harness.attacks.examples import decode, encode
 from harness.errors import StoreError
 from harness.outcome import Examples
-from harness.spec import DataRef
+from harness.spec import DataRef, EvaluationSpec
 from harness.storage.blobs import EXAMPLES, BlobStore
 from harness.storage.schema import ClaimRow, DatasetRow, EvaluationRow, KeptRow, ModelRow
 
@@ -69,32 +68,68 @@ class StoredClaim:
     added_at: str
 
 
-def keep(session: Session, blobs: BlobStore, row: EvaluationRow, fresh: Examples, most: int) -> str | None:
-    """Merge freshly broken images into what is kept of an evaluation; returns a blob that is needed no more.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """A file of kept images that is to take the place of another.
+
+    Attributes:
+        fresh: what was added.
+        before: the blob that it was merged with, if any.
+        blob: the merged file; that of before, if there was nothing to add.
+        images: how many it has.
+        bytes: its size.
+    """
+
+    fresh: Examples
+    before: str | None
+    blob: str | None
+    images: int = 0
+    bytes: int = 0
+
+
+def merge(blobs: BlobStore, spec: EvaluationSpec, old: str | None, fresh: Examples, most: int) -> Merged:
+    """Write the file of what is kept of an evaluation (`old`) and of freshly broken images; no row is changed.
 
     What is kept are the first `most` broken images of all that were handed in, whatever their order; a run that asks
     for fewer takes none away.
     """
-    kept = session.scalar(sa.select(KeptRow).where(KeptRow.evaluation_id == row.id))
-    before = None if kept is None else _stored(blobs, kept.blob)
+    before = None if old is None else _stored(blobs, old)
     merged = fresh if before is None else before.merge(fresh, max(most, len(before)))
-    if len(merged) == 0 or (before is not None and np.array_equal(merged.indices, before.indices)):
+    if before is not None and np.array_equal(merged.indices, before.indices):
+        return Merged(fresh=fresh, before=old, blob=old)
+    attack = spec.perturbation.identity()
+    content = encode(merged, norm=attack["norm"], eps=attack["eps"], model=spec.model.digest, data=spec.data.digest)
+    return Merged(fresh=fresh, before=old, blob=blobs.put_bytes(content), images=len(merged), bytes=len(content))
+
+
+def keep(
+    session: Session, blobs: BlobStore, row: EvaluationRow, spec: EvaluationSpec, merged: Merged, most: int
+) -> str | None:
+    """Let an evaluation refer to a merged file; returns a blob that nothing refers to any more.
+
+    Where another process has changed what is kept since the file was made, it is made again, in the transaction.
+    """
+    kept = session.scalar(sa.select(KeptRow).where(KeptRow.evaluation_id == row.id))
+    now = None if kept is None else kept.blob
+    if now != merged.before:
+        unused = merged.blob
+        merged = merge(blobs, spec, now, merged.fresh, most)
+        if unused is not None and unused != merged.blob and not _used(session, unused):
+            blobs.discard(unused)
+    if merged.blob is None or merged.blob == now:
         return None
-    spec = json.loads(row.perturbation)
-    model = session.scalar(sa.select(ModelRow.digest).where(ModelRow.id == row.model_id))
-    data = session.scalar(sa.select(DatasetRow.digest).where(DatasetRow.id == row.dataset_id))
-    content = encode(merged, norm=spec["norm"], eps=spec["eps"], model=model or "", data=data or "")
-    old = None if kept is None else kept.blob
     if kept is None:
         kept = KeptRow(evaluation_id=row.id)
         session.add(kept)
-    kept.blob, kept.images, kept.bytes = blobs.put_bytes(content), len(merged), len(content)
+    kept.blob, kept.images, kept.bytes = merged.blob, merged.images, merged.bytes
     session.flush()
-    others = [
-        session.scalar(sa.select(sa.func.count()).select_from(table).where(table.blob == old))
-        for table in (KeptRow, ClaimRow)
-    ]
-    return None if any(others) else old
+    return None if now is None or _used(session, now) else now
+
+
+def _used(session: Session, blob: str) -> bool:
+    """Whether a row refers to a file."""
+    counts = (sa.select(sa.func.count()).select_from(table).where(table.blob == blob) for table in (KeptRow, ClaimRow))
+    return any(session.scalar(count) for count in counts)
 
 
 def _stored(blobs: BlobStore, sha: str) -> Examples | None:

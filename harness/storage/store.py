@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from harness.data.declared import Declaration
 from harness.digest import canonical_json
 from harness.errors import RequestError, StoreError
-from harness.outcome import BlockOutcome, Detail, Failure, MeasureValue, pack_bits, unpack_bits
+from harness.outcome import BlockOutcome, Failure
 from harness.spec import DataRef, EvaluationSpec, ModelRef, block_size
-from harness.storage import adversarial
+from harness.storage import adversarial, outcomes
 from harness.storage.adversarial import StoredClaim
 from harness.storage.blobs import BlobStore
 from harness.storage.queries import Reader
@@ -26,9 +25,7 @@ from harness.storage.schema import (
     DatasetRow,
     EvaluationRow,
     ExecutionRow,
-    MeasureRow,
     ModelRow,
-    OutcomeRow,
     RunRow,
     ScoreRow,
 )
@@ -163,13 +160,16 @@ class Store(Reader):
         Raises:
             StoreError: the piece would leave a gap in its block.
         """
+        merged = None  # its file is made before the transaction, which others wait for
+        if outcome.examples is not None and len(outcome.examples):
+            old = next((kept.blob for kept in self.kept_examples([spec.digest])), None)
+            merged = adversarial.merge(self.blobs, spec, old, outcome.examples, outcome.keep)
         with Session(self.engine) as session, session.begin():
             evaluation = _evaluation(session, spec)
-            _write_block(session, evaluation, outcome)
+            outcomes.write_block(session, evaluation, outcome)
             for position, value in enumerate(outcome.measures):
-                _write_measure(session, evaluation.id, position, value)
-            if outcome.flags:
-                evaluation.flags = canonical_json({**json.loads(evaluation.flags), **dict(outcome.flags)})
+                outcomes.write_measure(session, evaluation.id, position, value)
+            outcomes.write_flags(session, evaluation, spec, outcome)
             row = _execution(session, evaluation.id, run)
             row.finished_at = now()  # a failure of this run stays on record beside what succeeded
             row.images += outcome.stop - outcome.start
@@ -180,8 +180,9 @@ class Store(Reader):
             session.flush()
             if rescore is not None:
                 rescore(session, spec.digest)
-            kept = outcome.examples
-            unused = adversarial.keep(session, self.blobs, evaluation, kept, outcome.keep) if kept is not None else None
+            unused = None
+            if merged is not None:
+                unused = adversarial.keep(session, self.blobs, evaluation, spec, merged, outcome.keep)
         if unused is not None:  # only now: until the commit the old row refers to it
             self.blobs.discard(unused)
 
@@ -344,38 +345,3 @@ def _execution(session: Session, evaluation: int, run: int) -> ExecutionRow:
         )
         session.add(row)
     return row
-
-
-def _write_block(session: Session, evaluation: EvaluationRow, outcome: BlockOutcome) -> None:
-    query = sa.select(OutcomeRow).where(OutcomeRow.evaluation_id == evaluation.id, OutcomeRow.block == outcome.block)
-    row = session.scalar(query)
-    begin = outcome.block * evaluation.block_size if not outcome.measures else outcome.start
-    have = begin + (row.n if row is not None else 0)
-    if outcome.stop <= have:
-        return
-    if outcome.start > have:
-        raise StoreError(f"block {outcome.block}: images {have} to {outcome.start} are missing before this piece")
-    fresh = outcome.correct[have - outcome.start :] if outcome.correct.size else outcome.correct
-    detail = outcome.detail
-    if detail is not None:
-        detail = Detail(names=detail.names, records=detail.records[have - outcome.start :])
-    if row is None:
-        row = OutcomeRow(evaluation_id=evaluation.id, block=outcome.block, n=0, correct=b"", detail=None)
-        session.add(row)
-    bits = np.concatenate([unpack_bits(row.correct, row.n), fresh]) if row.n else fresh
-    if row.detail is not None and detail is not None:
-        detail = Detail.unpack(row.detail).extend(detail)
-    row.n, row.correct = outcome.stop - begin, pack_bits(bits)
-    row.detail = detail.pack() if detail is not None else None
-
-
-def _write_measure(session: Session, evaluation: int, position: int, value: MeasureValue) -> None:
-    query = sa.select(MeasureRow).where(
-        MeasureRow.evaluation_id == evaluation, MeasureRow.layer == value.layer, MeasureRow.quantity == value.quantity
-    )
-    row = session.scalar(query)
-    if row is None:
-        row = MeasureRow(evaluation_id=evaluation, layer=value.layer, quantity=value.quantity)
-        session.add(row)
-    row.position, row.mean = position, float(value.mean)
-    row.units = None if value.units is None else np.ascontiguousarray(value.units, dtype="<f4").tobytes()

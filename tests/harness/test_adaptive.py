@@ -12,14 +12,24 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from harness.adaptive import BestKnown, best_known, broken_before, check_attribution, judge
-from harness.attacks import ATTACKS
+from harness.attacks.catalogue import attack_version, is_current
 from harness.attacks.examples import Claim
 from harness.data import open_dataset
 from harness.errors import InvalidArgument, UnknownName
 from harness.jobs.context import find_models
 from harness.jobs.subject import open_subject
 from harness.outcome import BlockOutcome, Cost, Examples
-from harness.spec import AttackSpec, CleanSpec, DataRef, EvaluationSpec, ModelRef, Scope, as_norm
+from harness.spec import (
+    AttackSpec,
+    CleanSpec,
+    DataRef,
+    EvaluationSpec,
+    ModelRef,
+    Scalar,
+    Scope,
+    as_norm,
+    freeze_options,
+)
 from harness.storage import open_store
 from harness.storage.adversarial import StoredClaim
 from harness.storage.store import Store
@@ -38,7 +48,14 @@ class World:
     run: int
 
     def attack(
-        self, right: str, eps: float = 0.1, attack: str = "pgd", norm: str = "Linf", version: str = "", stop: int = 0
+        self,
+        right: str,
+        eps: float = 0.1,
+        attack: str = "pgd",
+        norm: str = "Linf",
+        version: str = "",
+        stop: int = 0,
+        **options: Scalar,
     ) -> str:
         """Verdicts as text, one sign an image (1 right); returns the evaluation's digest."""
         scope = Scope(start=0, stop=stop, batch=20) if stop else None
@@ -47,7 +64,8 @@ class World:
             norm=as_norm(norm),
             eps=eps,
             seed=0,
-            version=version or ATTACKS.get(attack).version,
+            version=version or attack_version(attack, options),
+            options=freeze_options(options),
             scope=scope,
         )
         spec = EvaluationSpec(model=MODEL, data=DATA, perturbation=made)
@@ -154,6 +172,17 @@ def test_the_attack_that_covers_most_images_is_the_stores(empty: World) -> None:
     figure = empty.only()
     assert (figure.evaluation, figure.images, figure.store_value) == (strong, 7, 6 / 7)
     assert (figure.value, figure.broken_by_others) == (4 / 7, 2)
+
+
+def test_an_attack_around_another_counts(empty: World) -> None:
+    """`bisect` as benchmarks write it, the attack inside in its version; not around an older one."""
+    empty.attack("1111")
+    empty.attack("0111", attack="bisect", inner="pgd", levels=3)
+    empty.attack("1011", attack="bisect", version="1+pgd-0", inner="pgd", levels=3)
+    assert empty.only().value == 0.75
+    assert np.flatnonzero(broken_before(empty.store, MODEL, DATA, "Linf", 0.1)).tolist() == [0]
+    assert not is_current("bisect", {"inner": "gone", "levels": 3}, "1+gone-1")
+    assert not is_current("gone", {}, "1")
 
 
 def test_older_components_do_not_count(empty: World) -> None:

@@ -82,6 +82,8 @@ GOOD = np.zeros((2, 2), dtype=np.float32)
         (saved(pixels=GOOD.astype(np.float64)), "type float64, expected float32, uint8"),
         (saved(pixels=GOOD.astype(np.complex64)), "type complex64"),
         (saved(pixels=GOOD, names=np.array("x" * 300)), "type <U300, expected text"),
+        (saved(pixels=GOOD, names=np.array([0xFFFFFFFF], "<u4").view("<U1")[0:1].reshape(())), "no characters"),
+        (saved(pixels=GOOD, names=np.array([0x110000], ">u4").view(">U1").reshape(())), "no characters"),
         (saved(pixels=GOOD[0]), "expected 2 dimensions"),
         (zipped(("pixels.npy", b"")), "not a whole .npz"),
         (zipped(("pixels.npy", header("'<f4'", "(2, 2)"))), "0 bytes or more, its header says 16"),
@@ -123,7 +125,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
 def test_a_damaged_member_is_refused() -> None:
     """One flipped bit in the data fails its check sum."""
     content = bytearray(zipped(("pixels.npy", header("'<f4'", "(2, 2)") + bytes(16)), method=zipfile.ZIP_STORED))
-    content[content.index(b"}") + 5] ^= 1
+    content[content.index(b"}", content.index(b"descr")) + 5] ^= 1
     with pytest.raises(ExamplesError, match="BadZipFile"):
         load(bytes(content), FIELDS)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.attacks import ATTACKS, Numerics, run_attack
-from harness.errors import InvalidArgument, ModelError, UnknownName
+from harness.errors import InvalidArgument, ModelError, NonFinite, UnknownName
 from harness.types import Classifier
 
 PICTURES = torch.full((4, 3, 4, 4), 0.5)
@@ -92,6 +92,23 @@ def test_bad_models(model: Classifier, message: str) -> None:
     """Each is a ModelError: the work failed and there is no verdict."""
     with pytest.raises(ModelError, match=message):
         run_attack(model, PICTURES, LABELS, "pgd", eps=0.1)
+
+
+@pytest.mark.parametrize(
+    ("attack", "norm"),
+    [("fgsm", "Linf"), ("pgd", "L2"), ("apgd-t", "L1"), ("fab-t", "Linf"), ("msd", "L2"), ("fast", "Linf")],
+)
+def test_gradients_that_are_not_finite_are_no_robustness(attack: str, norm: str) -> None:
+    """The spread over colours has no slope on grey images: its logits are finite, its gradient is not."""
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        return _model(images) + images.var(dim=1).sqrt().sum(dim=(1, 2)).unsqueeze(1)
+
+    grey = PICTURES.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1).contiguous()
+    labels = model(grey).argmax(dim=1)
+    options: dict[str, Any] = {"random_start": False} if attack == "pgd" else {}
+    with pytest.raises(NonFinite, match="gradient with respect to the images is not finite"):
+        run_attack(model, grey, labels, attack, norm=norm, eps=0.1, **options)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,8 @@ def test_every_pass_is_counted(small_conv: Make, images: Callable[..., torch.Ten
 
     def model(batch: torch.Tensor) -> torch.Tensor:
         rows[batch.requires_grad] += len(batch)
-        return body(batch) + 100 * torch.nn.functional.one_hot(truth[:1], 10)  # right whatever it is shown
+        logits: torch.Tensor = body(batch)
+        return logits + 100 * torch.nn.functional.one_hot(truth[:1], 10)  # right whatever it is shown
 
     truth = torch.zeros(16, dtype=torch.int64)
     found = examine(model, pictures, truth, eps=0.004)

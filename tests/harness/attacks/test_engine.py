@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from harness.attacks import ATTACKS, AttackResult, Numerics, attack_blocks, run_attack
+from harness.attacks import ATTACKS, AttackResult, Numerics, attack_blocks, fast, run_attack
+from harness.attacks.catalogue import attack_cost
 from harness.errors import InvalidArgument, UnknownName
 from harness.types import Norm
 
@@ -210,6 +211,72 @@ def test_low_precision_breaks_hold_in_float32(
     assert int((low.robust & ~exact.robust).sum()) <= 1
     same(low, run_attack(model, pictures, labels, numerics=Numerics(precision="bfloat16"), batch_size=16, **options),
          torch.arange(32))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("attack", "options"),
+    [("fgsm", {}), ("pgd", {}), ("fab-distance", {}), ("autoattack:reference", {}), ("bisect", {"inner": "pgd"})],
+)
+def test_low_precision_is_for_ensembles(attack: str, options: dict[str, Any], linear: Callable[..., nn.Module]) -> None:
+    """A single attack with a targeted search after it would not be what its name says."""
+    pictures = torch.full((4, 3, 4, 4), 0.5)
+    with pytest.raises(InvalidArgument, match=r"search_precision.*float32 for .*other: autoattack, worst_of, fast"):
+        run_attack(
+            linear(4, (3, 4, 4)), pictures, torch.zeros(4, dtype=torch.int64), attack,
+            numerics=Numerics(precision="bfloat16"), **options,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("attack", "options"),
+    [
+        ("autoattack", {"version": "custom", "attacks": "fgsm"}),
+        ("worst_of", {"attacks": "fgsm,pgd"}),
+        ("fast", {}),
+        ("bisect", {"inner": "fast", "levels": 3}),
+    ],
+)
+def test_the_finish_is_in_the_cost(
+    attack: str,
+    options: dict[str, Any],
+    small_conv: Callable[..., nn.Module],
+    images: Callable[..., torch.Tensor],
+    own_labels: Callable[[nn.Module, torch.Tensor], torch.Tensor],
+) -> None:
+    """What stands against everything has paid the float32 finish, and not more than was announced."""
+    model, pictures = small_conv(), images(16, (3, 8, 8))
+    found = run_attack(
+        model, pictures, own_labels(model, pictures), attack, eps=1e-5, numerics=Numerics(precision="bfloat16"),
+        **options,
+    )  # fmt: skip
+    assert found.robust.all()
+    complete = ATTACKS.get(attack).complete(options)
+    classes = model(pictures[:1]).shape[1]
+    exact, low = (attack_cost(attack, complete, classes, precision) for precision in ("float32", "bfloat16"))
+    assert found.forwards_per_image.max() <= low[0]
+    assert exact[1] < found.backwards_per_image.max() <= low[1]
+
+
+def test_both_halves_of_fast_and_standard_search_alike(
+    small_conv: Callable[..., nn.Module],
+    images: Callable[..., torch.Tensor],
+    own_labels: Callable[[nn.Module, torch.Tensor], torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The float32 finish comes once, after both."""
+    seen: list[tuple[str, str]] = []
+    for name in ("run_autoattack", "finish"):
+        real = getattr(fast, name)
+
+        def noted(arena: Any, *rest: Any, name: str = name, real: Any = real) -> Any:
+            seen.append((name, arena.numerics.precision))
+            return real(arena, *rest) if name == "finish" else iter(())
+
+        monkeypatch.setattr(fast, name, noted)
+    model, pictures = small_conv(), images(16, (3, 8, 8))
+    labels = own_labels(model, pictures)
+    run_attack(model, pictures, labels, "fast+standard", eps=1e-5, numerics=Numerics(precision="bfloat16"))
+    assert seen == [("run_autoattack", "bfloat16")]
 
 
 def test_randomised_models_are_judged_by_their_mean(images: Callable[..., torch.Tensor]) -> None:

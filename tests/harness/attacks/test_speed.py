@@ -78,3 +78,5 @@ def test_what_cannot_be_folded_is_left_alone(images: Callable[..., torch.Tensor]
     assert prepare(function, pictures, Numerics()) is function
     with pytest.raises(InvalidArgument, match="search_precision"):
         prepare(function, pictures, Numerics(precision="bfloat16"))
+    with pytest.raises(InvalidArgument, match="no copy gives the same logits"):
+        prepare(noisy, pictures, Numerics(precision="bfloat16"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from harness.errors import StoreError, StoreNotReady
 from harness.maintenance import problems
 from harness.outcome import BlockOutcome, Cost, Examples
 from harness.spec import AttackSpec, DataRef, EvaluationSpec, ModelRef
-from harness.storage import open_store
+from harness.storage import adversarial, open_store
 from harness.storage.adversarial import StoredClaim
 from harness.storage.blobs import EXAMPLES
 from harness.storage.store import Store
@@ -128,6 +129,27 @@ def test_a_file_that_was_taken_away_is_made_anew(store: Store) -> None:
         kept(store)
     store.put_outcome(run, SPEC, block(1, 5))
     assert tuple(kept(store).indices) == (130, 200, 255)
+
+
+def test_two_writers_lose_none_of_each_others_images(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process kept after this one made its file is in the next one; no file is left over."""
+    run = store.start_run("test", {})
+    store.put_outcome(run, SPEC, block(0, 5))
+    real = adversarial.merge
+    calls = []
+
+    def interrupted(*arguments: Any) -> adversarial.Merged:
+        merged = real(*arguments)
+        calls.append(merged.blob)
+        if len(calls) == 1:
+            store.put_outcome(run, SPEC, block(1, 5))
+        return merged
+
+    monkeypatch.setattr(adversarial, "merge", interrupted)
+    store.put_outcome(run, SPEC, block(2, 7))
+    assert len(calls) == 3
+    assert tuple(kept(store).indices) == (3, 40, 41, 130, 200, 256, 380)
+    assert len(list(store.blobs.folder.iterdir())) == 1
 
 
 CLAIM = StoredClaim(

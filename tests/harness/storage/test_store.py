@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from harness.data.declared import Declaration
 from harness.errors import InvalidArgument, NotAStore, RequestError, StoreError, StoreNotReady, StoreTooNew
 from harness.outcome import DETAIL_DTYPE, BlockOutcome, Cost, Detail, Failure, MeasureValue, pack_bits, unpack_bits
-from harness.spec import AttackSpec, CleanSpec, DataRef, EvaluationSpec, MeasureSpec, ModelRef
+from harness.spec import AttackSpec, CleanSpec, DataRef, EvaluationSpec, MeasureSpec, ModelRef, Scalar, freeze_options
 from harness.storage import open_store
 from harness.storage.engine import parse_url, stored_revision
 from harness.storage.migrations import upgrade
@@ -140,6 +141,48 @@ def test_detail_is_extended_with_its_own_names(store: Store) -> None:
     assert found is not None
     assert [found.names[code] for code in found.records["broken_by"]] == ["", "pgd", "pgd", "clean", "pgd", ""]
     assert found.records["margin"].tolist() == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("attack", "options", "taken", "flagged"),
+    [
+        ("autoattack", {"version": "standard"}, 1, True),  # 1 in each of four blocks, more than .2 % of all
+        ("bisect", {"inner": "fast+standard", "levels": 3}, 1, True),
+        ("autoattack", {"version": "custom", "attacks": "square,pgd"}, 1, False),
+        ("square", {}, 1, False),
+        ("autoattack", {"version": "standard"}, 0, False),
+    ],
+)
+def test_square_is_judged_over_all_images(
+    store: Store, attack: str, options: dict[str, Scalar], taken: int, flagged: bool
+) -> None:
+    """One break a block is no doubt of any block alone and one of them together; another flag stays beside it."""
+    made = AttackSpec(attack=attack, norm="Linf", eps=0.1, seed=0, version="1", options=freeze_options(options))
+    spec = EvaluationSpec(model=MODEL, data=DATA, perturbation=made)
+    run = store.start_run("test", {})
+    for number in range(4):
+        detail = detail_of(("", "square"), [1] * taken + [0] * (128 - taken))
+        piece = outcome(spec, number, 128 * number, 128 * (number + 1), detail)
+        store.put_outcome(run, spec, replace(piece, flags={"randomized": "seen"} if number == 1 else {}))
+        (found,) = [item for item in store.evaluations(model=MODEL.name) if item.digest == spec.digest]
+        assert ("square_beats_white_box" in found.flags) == (flagged and number > 0)
+    assert found.flags["randomized"] == "seen"
+    if flagged:
+        assert found.flags["square_beats_white_box"].startswith("Square broke 4 of 512 images")
+
+
+def test_a_suspicion_goes_where_more_images_clear_it(store: Store) -> None:
+    """Two of 128 are many, two of 1,152 are few."""
+    made = AttackSpec(
+        attack="worst_of", norm="Linf", eps=0.1, seed=0, version="1", options=freeze_options({"attacks": "pgd,square"})
+    )
+    spec = EvaluationSpec(model=MODEL, data=DATA, perturbation=made)
+    run, seen = store.start_run("test", {}), []
+    for number in range(9):
+        detail = detail_of(("", "square"), [1, 1] + [0] * 126 if number == 0 else [0] * 128)
+        store.put_outcome(run, spec, outcome(spec, number, 128 * number, 128 * (number + 1), detail))
+        seen.append(bool(store.evaluations(model=MODEL.name)[0].flags))
+    assert seen == [True] * 7 + [False] * 2
 
 
 def test_detail_of_another_version_is_refused() -> None:
