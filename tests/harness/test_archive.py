@@ -28,11 +28,11 @@ def saved(**arrays: Any) -> bytes:
 
 
 def zipped(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A ZIP file of these members."""
+    """A ZIP file of these members, the same bytes at any time of day."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", method) as made:
+    with zipfile.ZipFile(out, "w") as made:
         for name, content in members:
-            made.writestr(name, content)
+            made.writestr(zipfile.ZipInfo(name), content, compress_type=method)
     return out.getvalue()
 
 
