@@ -144,7 +144,11 @@ class ModelError(WorkError):
 
 
 class NonFinite(ModelError):
-    """A model returned logits or input gradients that are not finite."""
+    """A model returned logits that are not finite."""
+
+
+class NonFiniteGradients(NonFinite):
+    """A model's input gradients are not finite, though its logits are."""
 
 
 def _short(value: object, limit: int = 120) -> str:

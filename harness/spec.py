@@ -23,8 +23,8 @@ ATTACK_BLOCK = 128
 
 Scalar: TypeAlias = str | int | float | bool
 Options: TypeAlias = tuple[tuple[str, Scalar], ...]
-Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
 def freeze_options(options: Mapping[str, Scalar] | Options) -> Options:

@@ -63,7 +63,7 @@ class AutoPGD(Stage):
         loss: "ce", "dlr", or "targeted" (the targeted difference of logits ratio).
         runs: restarts, or targets in the order of their clean logits.
         eot: gradients averaged at every point, for randomised models.
-        observe: told of every step.
+        observe: told of every step; default the arena's memory, if it has one.
         begin: gives points and targets to begin at; else runs begin at random, at the next target.
     """
 
@@ -85,7 +85,8 @@ class AutoPGD(Stage):
         self.loss = targeted_difference if self.targeted else LOSSES[loss]
         self.schedule = Schedule.of(steps)
         self.purpose = f"attack/{name}"
-        self.observe, self.begin = observe, begin
+        self.observe = observe or (arena.memory.see if arena.memory else None)
+        self.begin = begin
 
     def start(self, rows: torch.Tensor, runs: torch.Tensor) -> State:
         """At a random point of the ball, or where `begin` says."""

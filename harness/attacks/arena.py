@@ -16,6 +16,7 @@ from harness.attacks import losses
 from harness.attacks.base import CLEAN, Attack, AttackResult, Numerics
 from harness.attacks.catalogue import check_precision
 from harness.attacks.checked import check_images, check_indices, check_labels
+from harness.attacks.memory import Memory
 from harness.attacks.physical import DEFAULT_BATCH, Loss, Passes, check_batch
 from harness.attacks.projections import enforce, size
 from harness.attacks.speed import prepare
@@ -64,6 +65,7 @@ class Arena:
         order: n x K, classes by their clean logits, largest first.
         numerics: how `search` computes.
         repeats: passes whose mean logits decide a proposal; more than one for randomised models.
+        memory: how close each image came to falling, where a search in low precision has to be finished in float32.
         evidence: flag -> what was seen.
     """
 
@@ -81,6 +83,7 @@ class Arena:
     order: torch.Tensor
     numerics: Numerics = field(default_factory=lambda: Numerics(fold=False, channels_last=False))
     repeats: int = 1
+    memory: Memory | None = None
     evidence: dict[str, str] = field(default_factory=dict)
 
     def speed_up(self, numerics: Numerics) -> None:
@@ -89,6 +92,8 @@ class Arena:
         self.search = Passes(form, batch_size=self.verify.batch_size, fixed_batch=self.verify.fixed_batch)
         self.search.classes = self.verify.classes
         self.numerics = numerics
+        if numerics.precision != "float32":
+            self.memory = Memory(self)
 
     def standing(self) -> torch.Tensor:
         """Positions of the images that are still right, ascending."""

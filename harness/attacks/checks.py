@@ -21,7 +21,7 @@ from harness.attacks.flags import FEW, FIRST, MANY, QUERIES, SAMPLE
 from harness.attacks.pgd import ascent
 from harness.attacks.physical import Loss, Passes
 from harness.attacks.projections import project
-from harness.errors import ModelError, NonFinite
+from harness.errors import ModelError, NonFinite, NonFiniteGradients
 from harness.types import Classifier, Norm
 
 _SAME = 1e-4
@@ -44,7 +44,7 @@ class Examined:
 
 
 class CountedPasses(Passes):
-    """Passes that count their rows, and tell gradients that are not finite from logits that are not."""
+    """Passes that count their rows."""
 
     forwards = 0
     backwards = 0
@@ -57,23 +57,10 @@ class CountedPasses(Passes):
     def gradient(
         self, images: torch.Tensor, loss: Loss, *per_row: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """See `Passes.gradient`.
-
-        Raises:
-            ModelError: see there.
-            NonFiniteGradients: of logits that are finite.
-        """
+        """See `Passes.gradient`."""
         self.forwards += len(images)
         self.backwards += len(images)
-        try:
-            return super().gradient(images, loss, *per_row)
-        except NonFinite as error:
-            self.logits(images)  # raises where the logits are to blame
-            raise NonFiniteGradients(str(error)) from error
-
-
-class NonFiniteGradients(NonFinite):
-    """Input gradients that are not finite, of logits that are."""
+        return super().gradient(images, loss, *per_row)
 
 
 def examine(

@@ -22,6 +22,7 @@ from harness.attacks.curves import Curve, check_grid, radii
 from harness.attacks.engine import State, run_stage
 from harness.attacks.ensemble import targets as available
 from harness.attacks.fab import FastBoundary
+from harness.attacks.memory import Memory
 from harness.attacks.physical import check_batch
 from harness.attacks.projections import column
 from harness.rng import stream_key
@@ -117,7 +118,7 @@ def _ball(arena: Arena, rows: torch.Tensor, eps: float, clean: tuple[torch.Tenso
         backwards=np.zeros(n, dtype=np.int64),
         open=unbroken.clone(),
     )
-    return replace(
+    ball = replace(
         arena,
         images=images,
         labels=arena.labels[rows],
@@ -127,6 +128,8 @@ def _ball(arena: Arena, rows: torch.Tensor, eps: float, clean: tuple[torch.Tenso
         order=arena.order[rows],
         evidence={},
     )
+    ball.memory = Memory(ball) if arena.memory is not None else None
+    return ball
 
 
 def _merge(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = "1"
+VERSION = "2"
 """Of the checks in `harness.attacks.checks`: bumped when they raise a flag where they did not, or no longer do."""
 
 FLAGS = {

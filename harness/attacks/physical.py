@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.errors import InvalidArgument, ModelError, NonFinite
+from harness.errors import InvalidArgument, ModelError, NonFinite, NonFiniteGradients
 from harness.types import Classifier
 
 ROWS = 16
@@ -150,7 +150,7 @@ def _input_gradient(value: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
 
     Raises:
         ModelError: the losses do not depend on the input in a way that autograd sees.
-        NonFinite: the gradient is not finite; its sign would be taken for 0, and the image for robust.
+        NonFiniteGradients: the gradient is not finite; its sign would be taken for 0, and the image for robust.
     """
     if not value.requires_grad:
         raise ModelError("model: its logits carry no gradient (detached or computed without autograd)")
@@ -158,7 +158,7 @@ def _input_gradient(value: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
     if gradient is None:
         raise ModelError("model: its logits have no gradient with respect to the images")
     if not bool(torch.isfinite(gradient).all()):
-        raise NonFinite("model: its gradient with respect to the images is not finite (NaN or infinite)")
+        raise NonFiniteGradients("model: its gradient with respect to the images is not finite (NaN or infinite)")
     return gradient.contiguous()
 
 

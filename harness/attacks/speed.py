@@ -25,7 +25,7 @@ TOLERANCE = 1e-4
 _SAMPLE = 4
 """Images on which a form is compared with its model; a wrong fold shows on any image."""
 
-_TYPES: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_TYPES: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16}
 
 
 class Faster(nn.Module):

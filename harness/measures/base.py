@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Versions of the measures: bumped whenever the same model, images and options could give another number.
 SELECTIVITY_VERSION = "1"
-FLOOR_VERSION = "1"
+FLOOR_VERSION = "2"
 DIMENSIONALITY_VERSION = "1"
 DIMENSIONALITY_CORRUPTIONS_VERSION = "1"
 DIMENSIONALITY_ATTACK_VERSION = "1"

@@ -70,25 +70,23 @@ class StoredClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """A file of kept images that is to take the place of another.
+    """What is to take the place of the images that are kept of an evaluation.
 
     Attributes:
         fresh: what was added.
-        before: the blob that it was merged with, if any.
-        blob: the merged file; that of before, if there was nothing to add.
-        images: how many it has.
-        bytes: its size.
+        before: the blob that they were merged with, if any.
+        images: how many there are; 0 if there was nothing to add.
+        content: the bytes of the file.
     """
 
     fresh: Examples
     before: str | None
-    blob: str | None
-    images: int = 0
-    bytes: int = 0
+    images: int
+    content: bytes
 
 
 def merge(blobs: BlobStore, spec: EvaluationSpec, old: str | None, fresh: Examples, most: int) -> Merged:
-    """Write the file of what is kept of an evaluation (`old`) and of freshly broken images; no row is changed.
+    """Merge freshly broken images into what is kept of an evaluation (`old`), as a file's bytes; nothing is written.
 
     What is kept are the first `most` broken images of all that were handed in, whatever their order; a run that asks
     for fewer takes none away.
@@ -96,34 +94,38 @@ def merge(blobs: BlobStore, spec: EvaluationSpec, old: str | None, fresh: Exampl
     before = None if old is None else _stored(blobs, old)
     merged = fresh if before is None else before.merge(fresh, max(most, len(before)))
     if before is not None and np.array_equal(merged.indices, before.indices):
-        return Merged(fresh=fresh, before=old, blob=old)
+        return Merged(fresh=fresh, before=old, images=0, content=b"")
     attack = spec.perturbation.identity()
     content = encode(merged, norm=attack["norm"], eps=attack["eps"], model=spec.model.digest, data=spec.data.digest)
-    return Merged(fresh=fresh, before=old, blob=blobs.put_bytes(content), images=len(merged), bytes=len(content))
+    return Merged(fresh=fresh, before=old, images=len(merged), content=content)
 
 
 def keep(
     session: Session, blobs: BlobStore, row: EvaluationRow, spec: EvaluationSpec, merged: Merged, most: int
 ) -> str | None:
-    """Let an evaluation refer to a merged file; returns a blob that nothing refers to any more.
+    """Write a merged file and let the evaluation refer to it; returns the blob that it referred to before, if any.
 
-    Where another process has changed what is kept since the file was made, it is made again, in the transaction.
+    Where another process has changed what is kept since the images were merged, they are merged again.
     """
     kept = session.scalar(sa.select(KeptRow).where(KeptRow.evaluation_id == row.id))
     now = None if kept is None else kept.blob
     if now != merged.before:
-        unused = merged.blob
         merged = merge(blobs, spec, now, merged.fresh, most)
-        if unused is not None and unused != merged.blob and not _used(session, unused):
-            blobs.discard(unused)
-    if merged.blob is None or merged.blob == now:
+    if not merged.images:
         return None
     if kept is None:
         kept = KeptRow(evaluation_id=row.id)
         session.add(kept)
-    kept.blob, kept.images, kept.bytes = merged.blob, merged.images, merged.bytes
+    # written while others wait: nobody can take away a file between its writing and the row that refers to it
+    kept.blob, kept.images, kept.bytes = blobs.put_bytes(merged.content), merged.images, len(merged.content)
     session.flush()
-    return None if now is None or _used(session, now) else now
+    return now
+
+
+def discard_unused(session: Session, blobs: BlobStore, blob: str) -> None:
+    """Delete a file that no row refers to any more, in a transaction of its own."""
+    if not _used(session, blob):
+        blobs.discard(blob)
 
 
 def _used(session: Session, blob: str) -> bool:
@@ -136,8 +138,14 @@ def _stored(blobs: BlobStore, sha: str) -> Examples | None:
     """The images of a blob; None if somebody took the file away: they are made anew then."""
     try:
         return decode(blobs.checked_path(sha, EXAMPLES).read_bytes())
-    except StoreError:
+    except (StoreError, OSError):
         return None
+
+
+def kept_blob(session: Session, digest: str) -> str | None:
+    """The file of what is kept of one evaluation."""
+    query = sa.select(KeptRow.blob).join(EvaluationRow, EvaluationRow.id == KeptRow.evaluation_id)
+    return session.scalar(query.where(EvaluationRow.digest == digest))
 
 
 def kept(session: Session, digests: Iterable[str]) -> tuple[StoredExamples, ...]:

@@ -160,9 +160,10 @@ class Store(Reader):
         Raises:
             StoreError: the piece would leave a gap in its block.
         """
-        merged = None  # its file is made before the transaction, which others wait for
+        merged = None  # compressed before the transaction, which others wait for
         if outcome.examples is not None and len(outcome.examples):
-            old = next((kept.blob for kept in self.kept_examples([spec.digest])), None)
+            with Session(self.engine) as session:
+                old = adversarial.kept_blob(session, spec.digest)
             merged = adversarial.merge(self.blobs, spec, old, outcome.examples, outcome.keep)
         with Session(self.engine) as session, session.begin():
             evaluation = _evaluation(session, spec)
@@ -180,11 +181,12 @@ class Store(Reader):
             session.flush()
             if rescore is not None:
                 rescore(session, spec.digest)
-            unused = None
+            replaced = None
             if merged is not None:
-                unused = adversarial.keep(session, self.blobs, evaluation, spec, merged, outcome.keep)
-        if unused is not None:  # only now: until the commit the old row refers to it
-            self.blobs.discard(unused)
+                replaced = adversarial.keep(session, self.blobs, evaluation, spec, merged, outcome.keep)
+        if replaced is not None:  # only now: until the commit the old row refers to it
+            with Session(self.engine) as session, session.begin():
+                adversarial.discard_unused(session, self.blobs, replaced)
 
     def put_failure(self, run: int, spec: EvaluationSpec, failure: Failure) -> None:
         """Record that a piece failed; no verdict is stored for it."""

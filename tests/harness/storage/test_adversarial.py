@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -19,16 +19,15 @@ from harness.outcome import BlockOutcome, Cost, Examples
 from harness.spec import AttackSpec, DataRef, EvaluationSpec, ModelRef
 from harness.storage import adversarial, open_store
 from harness.storage.adversarial import StoredClaim
-from harness.storage.blobs import EXAMPLES
+from harness.storage.blobs import EXAMPLES, BlobStore
 from harness.storage.store import Store
 
 DATA = DataRef(name="d", split="test", digest="d" * 64, images=500, classes=10)
 MODEL = ModelRef(name="small.x.d", digest="a" * 64)
 CARD = {"name": MODEL.name, "family": "f", "architecture": "a", "dataset": "d", "parameters": 1}
 COST = Cost(seconds=1.0, forwards=10, backwards=5, device="cpu", batch_size=128)
-SPEC = EvaluationSpec(
-    model=MODEL, data=DATA, perturbation=AttackSpec(attack="pgd", norm="Linf", eps=1.0, seed=0, version="1")
-)
+ATTACK_SPEC = AttackSpec(attack="pgd", norm="Linf", eps=1.0, seed=0, version="1")
+SPEC = EvaluationSpec(model=MODEL, data=DATA, perturbation=ATTACK_SPEC)
 BROKEN = (3, 40, 41, 130, 200, 255, 256, 380)
 
 
@@ -131,25 +130,69 @@ def test_a_file_that_was_taken_away_is_made_anew(store: Store) -> None:
     assert tuple(kept(store).indices) == (130, 200, 255)
 
 
-def test_two_writers_lose_none_of_each_others_images(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another process kept after this one made its file is in the next one; no file is left over."""
-    run = store.start_run("test", {})
-    store.put_outcome(run, SPEC, block(0, 5))
-    real = adversarial.merge
-    calls = []
+def meanwhile(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> list[int]:
+    """Let another process do something after this one has merged its images; returns how many each merge had."""
+    real, calls = adversarial.merge, list[int]()
 
     def interrupted(*arguments: Any) -> adversarial.Merged:
         merged = real(*arguments)
-        calls.append(merged.blob)
+        calls.append(merged.images)
         if len(calls) == 1:
-            store.put_outcome(run, SPEC, block(1, 5))
+            do()
         return merged
 
     monkeypatch.setattr(adversarial, "merge", interrupted)
+    return calls
+
+
+def test_two_writers_lose_none_of_each_others_images(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process kept after this one merged is in the next file; no file is left over."""
+    run = store.start_run("test", {})
+    store.put_outcome(run, SPEC, block(0, 5))
+    calls = meanwhile(monkeypatch, lambda: store.put_outcome(run, SPEC, block(1, 5)))
     store.put_outcome(run, SPEC, block(2, 7))
-    assert len(calls) == 3
+    assert calls == [5, 5, 7]
     assert tuple(kept(store).indices) == (3, 40, 41, 130, 200, 256, 380)
     assert len(list(store.blobs.folder.iterdir())) == 1
+
+
+def test_a_file_that_another_evaluation_gives_up_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two evaluations with the same images share a file: one moves on while the other is about to refer to it."""
+    other = replace(SPEC, perturbation=replace(ATTACK_SPEC, attack="fgsm"))
+    run = store.start_run("test", {})
+    store.put_outcome(run, other, block(0, 5, spec=other))
+    meanwhile(monkeypatch, lambda: store.put_outcome(run, other, block(1, 5, spec=other)))
+    store.put_outcome(run, SPEC, block(0, 5))
+    assert tuple(kept(store).indices) == (3, 40, 41)
+    assert not [line for line in problems(store) if "examples" in line]
+    assert len(list(store.blobs.folder.iterdir())) == 2
+
+
+def test_a_file_that_goes_while_it_is_read_is_merged_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its successor, of another process, is what counts."""
+    run = store.start_run("test", {})
+    store.put_outcome(run, SPEC, block(0, 5))
+    real, calls = BlobStore.checked_path, list[str]()
+
+    def found(blobs: BlobStore, sha: str, suffix: str) -> Path:
+        path = real(blobs, sha, suffix)
+        calls.append(sha)
+        if len(calls) == 1:
+            store.put_outcome(run, SPEC, block(1, 5))
+        return path
+
+    monkeypatch.setattr(BlobStore, "checked_path", found)
+    store.put_outcome(run, SPEC, block(2, 7))
+    assert tuple(kept(store).indices) == (3, 40, 41, 130, 200, 256, 380)
+
+
+def test_a_refused_piece_leaves_no_file(store: Store) -> None:
+    """A gap in a block: nothing of the piece is stored."""
+    run = store.start_run("test", {})
+    late = replace(block(0, 5), start=64, correct=np.ones(64, dtype=np.bool_))
+    with pytest.raises(StoreError, match="are missing before"):
+        store.put_outcome(run, SPEC, late)
+    assert not store.blobs.folder.exists() or not list(store.blobs.folder.iterdir())
 
 
 CLAIM = StoredClaim(
