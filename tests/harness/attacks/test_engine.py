@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from harness.attacks import ATTACKS, AttackResult, Numerics, attack_blocks, fast, run_attack
+from harness.attacks.arena import enter
 from harness.attacks.catalogue import attack_cost
+from harness.attacks.ensemble import finish
 from harness.errors import InvalidArgument, UnknownName
 from harness.types import Norm
 
@@ -255,6 +257,38 @@ def test_the_finish_is_in_the_cost(
     exact, low = (attack_cost(attack, complete, classes, precision) for precision in ("float32", "bfloat16"))
     assert found.forwards_per_image.max() <= low[0]
     assert exact[1] < found.backwards_per_image.max() <= low[1]
+
+
+class Spike(nn.Module):
+    """Two logits with a margin of 1 and no slope, but around one point, where it falls to -1."""
+
+    def __init__(self, point: torch.Tensor) -> None:
+        super().__init__()
+        self.point = nn.Parameter(point)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        margin = 1 - 2 * (1 - 20 * (images - self.point).abs().mean(dim=(1, 2, 3))).relu()
+        return torch.stack([margin, torch.zeros_like(margin)], dim=1)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_finish_goes_on_from_the_closest_point(seen: bool) -> None:
+    """Found from what the search in low precision came closest with, and by no search from random points."""
+    pictures, point = torch.full((16, 3, 4, 4), 0.5), torch.full((3, 4, 4), 0.6)
+    arena = enter(
+        Spike(point).eval(), pictures, torch.zeros(16, dtype=torch.int64), norm="Linf", eps=0.2, seed=0,
+        indices=np.arange(16), batch=None, fixed_batch=None,
+    )  # fmt: skip
+    arena.speed_up(Numerics(precision="bfloat16"))
+    assert arena.memory is not None
+    if seen:
+        arena.memory.point, arena.memory.margin = pictures + 0.07, torch.full((16,), 0.2)
+    for _ in finish(arena):
+        continue
+    found = arena.result()
+    assert set(found.broken_by) == ({"apgd-t-finish"} if seen else {""})
+    assert arena.numerics.precision == "float32"
 
 
 def test_both_halves_of_fast_and_standard_search_alike(
