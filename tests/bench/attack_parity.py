@@ -94,13 +94,13 @@ def read(log: Path) -> list[dict[str, Any]]:
 
 
 def table(given: argparse.Namespace) -> int:
-    """The log as a Markdown table; 1 if a comparison falls short."""
+    """The log as a Markdown table, in the order of the subjects; 1 if a comparison falls short."""
     out = sys.stdout
     out.write(
         "| model | images | threat model | search | attack | robust: reference, by seed | ours | s | s | passes | |\n"
     )
     out.write("|---|---|---|---|---|---|---|---|---|---|---|\n")
-    rows = read(given.log)
+    rows = sorted(read(given.log), key=_place)
     for row in rows:
         share = row["forwards"][1] / row["forwards"][0]
         out.write(
@@ -109,6 +109,13 @@ def table(given: argparse.Namespace) -> int:
             f"| {share:.2f} | {'ok' if row['good'] else 'SHORT'} |\n"
         )
     return int(not all(row["good"] for row in rows))
+
+
+def _place(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Subject, norm, radius, attack."""
+    names = [subject.model for subject in SUBJECTS]
+    attack = ATTACKS.index(row["attack"])
+    return names.index(row["model"]), row["precision"], -len(row["norm"]), parse_eps(row["eps"]), attack, row["images"]
 
 
 def main(arguments: list[str]) -> int:
