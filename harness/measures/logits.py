@@ -166,13 +166,22 @@ def measure_margin(model: FeatureModel, batches: Iterable[torch.Tensor], labels:
 def _by_image(
     batches: Iterable[torch.Tensor], labels: Labels, function: Callable[[Part], Mapping[str, torch.Tensor]]
 ) -> dict[str, Values]:
-    """Quantity -> one value an image: a few bytes an image are all that is kept."""
-    parts: dict[str, list[Values]] = {}
+    """Quantity -> one value an image: a few bytes an image are all that is kept.
+
+    They are put into one array, made first: small pieces, each kept among the large tensors of its batch, would pin the
+    heap, which then grows with the images.
+    """
+    found: dict[str, Values] = {}
+    done = 0
     for batch in walk(batches, labels):
         for part in graph_parts(batch):
+            stop = done + len(part[0])
             for name, values in function(part).items():
-                parts.setdefault(name, []).append(values.double().cpu().numpy())
-    return {name: np.concatenate(values) for name, values in parts.items()}
+                if name not in found:
+                    found[name] = np.empty(len(labels))
+                found[name][done:stop] = values.double().cpu().numpy()
+            done = stop
+    return found
 
 
 def _result(measure: str, version: str, found: Mapping[str, Values], images: int, backwards: int) -> MeasureResult:
