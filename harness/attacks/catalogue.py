@@ -118,7 +118,7 @@ def check_precision(name: str, options: Mapping[str, Scalar], precision: Precisi
     searches = innermost(name, options)[0]
     if precision != "float32" and not searches.finishes:
         able = ", ".join(item for item in ATTACKS.names() if ATTACKS.get(item).finishes)
-        raise InvalidArgument("search_precision", precision, f"float32 for {searches.name} (other: {able})")
+        raise InvalidArgument("search_precision", precision, f"float32 for {searches.name}; the others are for {able}")
 
 
 def ends_with_square(name: str, options: Mapping[str, Scalar]) -> bool:
