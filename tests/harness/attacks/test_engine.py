@@ -222,7 +222,9 @@ def test_low_precision_breaks_hold_in_float32(
 def test_low_precision_is_for_ensembles(attack: str, options: dict[str, Any], linear: Callable[..., nn.Module]) -> None:
     """A single attack with a targeted search after it would not be what its name says."""
     pictures = torch.full((4, 3, 4, 4), 0.5)
-    with pytest.raises(InvalidArgument, match=r"search_precision.*float32 for .*; the others are for autoattack, worst_of, fast"):
+    with pytest.raises(
+        InvalidArgument, match=r"search_precision.*float32 for .*; the others are for autoattack, worst_of, fast"
+    ):
         run_attack(
             linear(4, (3, 4, 4)), pictures, torch.zeros(4, dtype=torch.int64), attack,
             numerics=Numerics(precision="bfloat16"), **options,
