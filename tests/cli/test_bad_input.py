@@ -13,30 +13,11 @@ from PIL import Image
 
 from models_zoo.checkpoints import save_state_dict
 from models_zoo.registry import load_model
-from tests.cli.plugin import Answer, Cli
+from tests.cli.plugin import Cli
+from tests.cli.support import dump, refused
 
 MODEL = "small_cnn.supervised.digits.s0"
 DB = "results.db"
-
-
-def dump(path: Path) -> list[str]:
-    """Everything in a store."""
-    connection = sqlite3.connect(path)
-    try:
-        return list(connection.iterdump())
-    finally:
-        connection.close()
-
-
-def refused(answer: Answer, *parts: str) -> None:
-    """Exit code 2, one line on standard error that has all parts, nothing on standard output."""
-    assert answer.code == 2, answer
-    assert answer.out == ""
-    lines = answer.err.strip().splitlines()
-    assert len(lines) == 1, answer.err
-    assert lines[0].startswith("error: ")
-    for part in parts:
-        assert part in lines[0]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from harness.storage import open_store
 from harness.types import Json
 from models_zoo.train import Progress
-from tests.cli.plugin import Answer, Cli
+from tests.cli.plugin import Cli
+from tests.cli.support import refused
 
 QUICK = ("--set", "epochs=2", "--set", "batch_size=512", "--set", "shift=0")
 BUNDLED = "small_cnn.supervised.digits.s0"
@@ -25,15 +26,6 @@ def entered(*_: object, **__: object) -> None:
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training is an error: what is refused must be refused before."""
     monkeypatch.setattr("models_zoo.training_run.TrainingRun.fit", entered)
-
-
-def refused(answer: Answer, *parts: str) -> None:
-    """Exit code 2 and one line with all parts."""
-    assert answer.code == 2, answer
-    assert answer.out == ""
-    (line,) = answer.err.splitlines()
-    for part in parts:
-        assert part in line
 
 
 @pytest.mark.usefixtures("untrained")

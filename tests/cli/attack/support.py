@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-
-from tests.cli.plugin import Answer
 
 MODEL = "small_cnn.supervised.digits.s0"
 LIMIT = 40
@@ -30,27 +27,8 @@ class Altered(torch.nn.Module):
         return changed
 
 
-def refused(answer: Answer, *parts: str) -> None:
-    """Exit code 2, one line on standard error that has all parts, nothing on standard output."""
-    assert answer.code == 2, answer
-    assert answer.out == ""
-    lines = answer.err.strip().splitlines()
-    assert len(lines) == 1, answer.err
-    for part in parts:
-        assert part in lines[0]
-
-
 def save(path: Path, **arrays: Any) -> str:
     """A file of somebody's; its name."""
     with path.open("wb") as handle:
         np.savez_compressed(handle, **arrays)
     return path.name
-
-
-def dump(path: Path) -> list[str]:
-    """Everything in a store."""
-    connection = sqlite3.connect(path)
-    try:
-        return list(connection.iterdump())
-    finally:
-        connection.close()

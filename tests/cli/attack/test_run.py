@@ -17,8 +17,9 @@ from harness.data import open_dataset
 from harness.jobs import kernel
 from harness.jobs.context import load
 from harness.metrics.intervals import wilson
-from tests.cli.attack.support import LIMIT, MODEL, RUN, Altered, refused, save
+from tests.cli.attack.support import LIMIT, MODEL, RUN, Altered, save
 from tests.cli.plugin import Cli
+from tests.cli.support import refused
 from tests.harness.jobs.test_keep import ATTACK
 
 
@@ -195,6 +196,23 @@ def test_probabilities_are_flagged(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     found = json.loads(cli(*RUN, "--limit", "8", "--json").out)
     assert "probabilities" in found["flags"]
     assert found["flags"]["probabilities"]
+
+
+def test_square_is_doubted_over_all_images(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounding hides the gradient from FGSM and nothing from random search: the doubt is about all images together."""
+
+    def rounding(source: Any) -> Altered:
+        inner = load(source)
+        return Altered(lambda images: inner((images * 15).round() / 15), lambda logits: logits)
+
+    monkeypatch.setattr(kernel, "load", rounding)
+    words = ("--set", "version=custom", "--set", "attacks=fgsm,square", "--limit", "40", "--json")
+    found = json.loads(cli("attack", "run", MODEL, "-a", "autoattack", "--eps", "16/255", *words).out)
+    taken = found["broken_by"]["square"]
+    assert taken > 1
+    assert found["flags"]["square_beats_white_box"] == (
+        f"Square broke {taken} of 40 images that stood against the white-box attacks"
+    )
 
 
 def test_run_has_the_threads_of_a_worker(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from api.settings import ApiSettings
 from harness.attacks.examples import as_float
 from harness.data import open_dataset
 from tests.api.client import Client
-from tests.cli.attack.support import LIMIT, MODEL, SHORT, dump, refused, save
+from tests.cli.attack.support import LIMIT, MODEL, SHORT, save
 from tests.cli.plugin import Cli
+from tests.cli.support import dump, refused
 
 
 def test_verify_updates_the_best_known_figure(cli: Cli, filled: Path, direct: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,14 @@ from torch import nn
 from harness.attacks import ATTACKS, AttackResult, attack_blocks, distances, losses, run_attack
 from harness.attacks.catalogue import attack_bound, attack_version
 from harness.attacks.curves import bisect, radii
+from harness.attacks.examples import as_float
 from harness.attacks.physical import predict
 from harness.benchmarks.loader import Group, perturbations
+from harness.data import open_dataset
 from harness.errors import InvalidArgument
 from harness.spec import AttackSpec
 from harness.types import Norm
+from models_zoo import load_model
 from tests.harness.attacks.test_linear import radii as closed_form
 from tests.harness.attacks.test_promise import same
 
@@ -220,3 +224,24 @@ def test_each_radius_starts_from_the_clean_image(
     for rows, started, size in seen:
         assert torch.equal(started, margin[rows])
         assert torch.equal(size, scale[rows])
+
+
+def test_low_precision_of_a_single_attack_is_no_benchmark() -> None:
+    """Refused when the benchmark is read, not when it runs."""
+    group = Group(id="low", kind="attack", images=8, attack="pgd", norm="L2", eps="1.5", search_precision="bfloat16")
+    with pytest.raises(InvalidArgument, match="search_precision: got 'bfloat16', expected float32 for pgd"):
+        perturbations(group, 0, 8, 8)
+    (spec,) = perturbations(replace(group, attack="fast"), 0, 8, 8)
+    assert isinstance(spec, AttackSpec)
+    assert spec.search_precision == "bfloat16"
+
+
+def test_the_shortest_find_is_across_whatever_the_kernels() -> None:
+    """Only one point of an image is judged: its margin is not one that folding or another kernel turns round."""
+    data = open_dataset("digits")
+    pictures = torch.from_numpy(as_float(data.images(0, 100)))
+    model, labels = load_model("small_cnn.supervised.digits.s0"), torch.from_numpy(data.labels[:100].copy())
+    found = run_attack(model, pictures, labels, "fab-distance", norm="L2", eps=3.0, steps=20, targets=3)
+    moved = ~found.robust & (found.norm > 0)
+    assert moved.sum() > 90
+    assert (found.margin[moved] < -5e-6 * found.scale[moved]).all()

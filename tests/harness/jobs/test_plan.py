@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.attacks.catalogue import attack_cost
 from harness.benchmarks import Request
 from harness.jobs.plan import make_plan, missing_pieces
 from harness.spec import (
+    PRECISIONS,
     AttackSpec,
     CleanSpec,
     CorruptionSpec,
@@ -138,3 +142,16 @@ def test_a_measure_is_one_piece() -> None:
     measure = MeasureSpec(measure="selectivity", version="1", start=0, stop=500)
     plan = make_plan([request(measure, 500)], {})
     assert [(task.start, task.stop) for task in plan.tasks] == [(0, 500)]
+
+
+def test_a_search_in_low_precision_is_planned_with_its_finish() -> None:
+    """What it costs beyond float32 is what the catalogue says, image by image."""
+    options = (("attacks", ""), ("version", "standard"))
+    exact = AttackSpec(attack="autoattack", norm="Linf", eps=4 / 255, seed=0, version="1", options=options)
+    costs = {}
+    for precision in PRECISIONS:
+        plan = make_plan([request(replace(exact, search_precision=precision), 100)], {})
+        costs[precision] = (plan.cost.forwards, plan.cost.backwards)
+        each = attack_cost("autoattack", dict(options), DATA.classes, precision)
+        assert costs[precision] == (100 * each[0], 100 * each[1])
+    assert costs["bfloat16"][1] > costs["float32"][1]
