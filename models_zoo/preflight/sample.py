@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from harness.data import Dataset
+from harness.jobs.kernel import to_float
 from harness.metrics.intervals import wilson
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ class Sample:
             DataError: images that cannot be read.
         """
         stop = min(count, len(data))
-        pixels = torch.from_numpy(np.array(data.images(0, stop))).to(device)
-        images = (pixels.permute(0, 3, 1, 2).to(torch.float32) / 255).contiguous()
-        return cls(images=images, labels=np.array(data.labels[:stop]), present=data.present)
+        return cls(
+            images=to_float(data.images(0, stop), device),
+            labels=np.array(data.labels[:stop]),
+            present=data.present,
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
