@@ -150,7 +150,7 @@ def reference(case: Case, *, seed: int, batch: int) -> Measured:
     return Measured(robust, seconds, counting.forwards, counting.backwards)
 
 
-def ours(case: Case, numerics: Numerics, *, batch_size: int | None = None) -> Measured:
+def ours(case: Case, numerics: Numerics, *, seed: int = 0, batch_size: int | None = None) -> Measured:
     """The engine on the same case; every break is predicted again.
 
     Raises:
@@ -168,6 +168,7 @@ def ours(case: Case, numerics: Numerics, *, batch_size: int | None = None) -> Me
         name,
         norm=case.norm,
         eps=case.eps,
+        seed=seed,
         numerics=numerics,
         batch_size=batch_size,
         **options,

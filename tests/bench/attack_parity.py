@@ -4,6 +4,8 @@ One-sided: our robust count may be at most the reference's plus max(1, its own s
 has to hold when it is predicted again. The reference's other seeds run only where the first does not settle it: the
 allowance is at least each seed's count, so ours at or below one of them is within it.
 
+`seeds` prints the counts of both sides under `--seeds` seeds each, for a look at what is chance.
+
 `run` appends a line of JSON for each comparison to the log and skips what is in it, so it may be stopped at any time.
 """
 
@@ -83,6 +85,18 @@ def run(given: argparse.Namespace) -> int:
     return int(short > 0)
 
 
+def seeds(given: argparse.Namespace) -> int:
+    """Counts of both sides under several seeds, whether or not the log has the comparison."""
+    for key, subject in wanted(given):
+        images, labels = pictures(key["images"], photographs=subject.photographs)
+        case = Case(load(subject.model), images, labels, key["norm"], parse_eps(key["eps"]), key["attack"])
+        numerics = Numerics(precision=given.precision)
+        mine = [ours(case, numerics, seed=seed).robust for seed in range(given.seeds)]
+        theirs = [reference(case, seed=seed, batch=len(images)).robust for seed in range(given.seeds)]
+        sys.stdout.write(f"{key['model']} {key['norm']} {key['eps']} {key['attack']}: {theirs} and ours {mine}\n")
+    return 0
+
+
 _KEY = ("model", "images", "norm", "eps", "attack", "precision")
 
 
@@ -121,8 +135,8 @@ def _place(row: dict[str, Any]) -> tuple[Any, ...]:
 def main(arguments: list[str]) -> int:
     """Run comparisons or print their table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "table"))
-    parser.add_argument("--log", type=Path, required=True, help="file of results, a line of JSON each")
+    parser.add_argument("what", choices=("run", "table", "seeds"))
+    parser.add_argument("--log", type=Path, help="file of results, a line of JSON each")
     parser.add_argument("--models", nargs="+", help="default: all")
     parser.add_argument("--norms", nargs="+", default=["Linf", "L2"])
     parser.add_argument("--eps", nargs="+", help="other radii than the model's own")
@@ -130,9 +144,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--images", type=int, help="another number of images")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="for `seeds`: how many on each side")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    return run(given) if given.what == "run" else table(given)
+    if given.log is None and given.what != "seeds":
+        parser.error("--log FILE is needed")
+    return {"run": run, "table": table, "seeds": seeds}[given.what](given)
 
 
 if __name__ == "__main__":
