@@ -16,7 +16,7 @@ from harness.attacks.arena import Arena
 from harness.attacks.draws import random_start
 from harness.attacks.engine import Stage, State
 from harness.attacks.losses import LOSSES, targeted_difference
-from harness.attacks.projections import column, linf_bounds, project, project_l1_box, size
+from harness.attacks.projections import by_row, column, linf_bounds, project, project_l1_box, size
 from harness.errors import InvalidArgument
 
 MOMENTUM = 0.75
@@ -129,9 +129,8 @@ class AutoPGD(Stage):
             if bool(moved.all()):
                 state["old"], state["adv"] = state["adv"], there
             else:
-                rows = column(moved, there)
-                state["old"] = torch.where(rows, state["adv"], state["old"])
-                state["adv"] = torch.where(rows, there, state["adv"])
+                state["old"] = by_row(moved, state["adv"], state["old"])
+                state["adv"] = by_row(moved, there, state["adv"])
         state["candidate"] = state["adv"]
         losses = self._look(state)
         self._remember(state, losses)
@@ -335,12 +334,12 @@ class SparseAutoPGD(AutoPGD):
         magnitude = flat.abs()
         rank = ((1.0 - state["share"]) * n).to(torch.int64).clamp(0, n - 1)
         least = magnitude.sort(dim=1).values.gather(1, rank.unsqueeze(1))
-        signs = torch.where(magnitude >= least, flat.sign(), torch.zeros_like(flat))
+        signs = torch.ge(magnitude, least, out=torch.empty_like(flat)).mul_(flat.sign())
         unit = signs / (signs.abs().sum(dim=1, keepdim=True) + 1e-10)
         delta = adv + column(state["length"], adv) * unit.reshape(adv.shape) - image
         there = (image + project_l1_box(delta, image, state["radius"])).clamp_(0.0, 1.0)
         begins = torch.isin(state["step"], torch.tensor(self.begins, device=adv.device))
-        return torch.where(column(begins, adv), adv, there)
+        return by_row(begins, adv, there)
 
     def _remember(self, state: State, losses: torch.Tensor) -> None:
         """As before; the first look in a ball is no step."""

@@ -24,7 +24,7 @@ from harness.attacks.ensemble import targets as available
 from harness.attacks.fab import FastBoundary
 from harness.attacks.memory import Memory
 from harness.attacks.physical import check_batch
-from harness.attacks.projections import column
+from harness.attacks.projections import by_row
 from harness.rng import stream_key
 from harness.spec import Scalar
 from harness.types import Classifier, Norm
@@ -45,7 +45,7 @@ class ShortestBoundary(FastBoundary):
         last = state["done"] & (state["run"] + 1 >= self.runs)
         state["hit"] = last & (self.distances[position] <= self.arena.eps * (1.0 + 1e-6))
         best = self.shortest[position]
-        state["candidate"] = torch.where(column(state["hit"], best), best, state["candidate"])
+        state["candidate"] = by_row(state["hit"], best, state["candidate"])
 
 
 def run_distances(arena: Arena, options: Options) -> Iterator[None]:

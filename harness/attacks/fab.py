@@ -13,7 +13,7 @@ from harness.attacks.draws import random_start
 from harness.attacks.engine import Stage, State
 from harness.attacks.hyperplanes import to_hyperplane
 from harness.attacks.losses import margin
-from harness.attacks.projections import column, size
+from harness.attacks.projections import by_row, size
 from harness.types import Norm
 
 ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
@@ -72,7 +72,7 @@ class FastBoundary(Stage):
         way = there - state["image"]
         distance = size(way, self.arena.norm)
         state["candidate"] = there
-        state["adv"] = torch.where(column(across, there), state["image"] + BETA * way, there)
+        state["adv"] = by_row(across, state["image"] + BETA * way, there)
         state["done"] = state["step"] >= self.steps - 1
         if not self.keep:
             state["hit"] = across & (distance <= self.arena.eps * (1.0 + 1e-6))
@@ -126,7 +126,7 @@ class UntargetedBoundary(FastBoundary):
         """Half of a random point of the ball."""
         images = self.arena.images[rows]
         point = random_start(self.arena, f"attack/{self.name}", rows, runs)
-        return torch.where(column(runs > 0, images), images + 0.5 * (point - images), images)
+        return by_row(runs > 0, images + 0.5 * (point - images), images)
 
     def _linearise(self, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """As before, at the boundary that is nearest in the arena's norm: one pass for every other class."""
@@ -140,5 +140,5 @@ class UntargetedBoundary(FastBoundary):
             closer = distance < near
             near = torch.where(closer, distance, near)
             best_lead = torch.where(closer, ahead, best_lead)
-            best_slope = torch.where(column(closer, slope), slope, best_slope)
+            best_slope = by_row(closer, slope, best_slope)
         return best_lead, best_slope

@@ -38,36 +38,50 @@ def to_hyperplane(points: torch.Tensor, weights: torch.Tensor, gap: torch.Tensor
     Returns:
         n x d moves.
     """
-    weights = -weights * torch.where(gap >= 0, 1.0, -1.0).unsqueeze(1)
+    toward = torch.where(gap >= 0, -1.0, 1.0).unsqueeze(1) * weights
     need = gap.abs().unsqueeze(1)
-    slope = weights.abs()
-    slope = torch.where(slope > _FLAT * slope.amax(dim=1, keepdim=True), slope, torch.zeros_like(slope))
-    room = torch.where(weights > 0, 1.0 - points, points)
+    slope = toward.abs()
+    useful = torch.empty_like(slope)
+    torch.gt(slope, _FLAT * slope.amax(dim=1, keepdim=True), out=useful)
+    slope *= useful
+    room = torch.gt(toward, 0.0, out=torch.empty_like(slope)).sub_(points).abs_()
     if norm == "L1":
         way = _greedy(slope, room, need)
     elif norm == "Linf":
-        way = torch.minimum(_climb(slope, None, room, need), room)
+        way = torch.minimum(_climb(slope, slope, room, room, need), room)
     else:
-        way = torch.minimum(_climb(slope, slope, room, need) * slope, room)
-    return torch.where(slope > 0, way * weights.sign(), torch.zeros_like(way))
+        reach = room / slope.clamp_min(1e-38)
+        reach *= useful
+        way = (slope * _climb(slope * slope, slope, reach, room, need)).minimum(room)
+    return way.mul_(toward.sign_().mul_(useful))
 
 
-def _climb(slope: torch.Tensor, speed: torch.Tensor | None, room: torch.Tensor, need: torch.Tensor) -> torch.Tensor:
-    """T (n x 1) with sum(slope * min(t * speed, room)) = need; infinite where all the room is not enough."""
-    gain = slope if speed is None else slope * speed
+def _climb(
+    gain: torch.Tensor, slope: torch.Tensor, reach: torch.Tensor, room: torch.Tensor, need: torch.Tensor
+) -> torch.Tensor:
+    """The time, n x 1, at which what every coordinate gained adds up to `need`; 1e30 where all the room is not enough.
+
+    Comparisons are kept as numbers: on a CPU a product with booleans takes thirty times that of two numbers.
+
+    Args:
+        gain: n x d, what a coordinate gains in a unit of time.
+        slope: n x d, what it gains in a unit of room.
+        reach: n x d, when its room is used up.
+        room: n x d.
+        need: n x 1.
+    """
     full = slope * room
-    reach = room if speed is None else torch.where(speed > 0, room / speed.clamp_min(1e-38), torch.zeros_like(room))
+    moving, work = torch.empty_like(full), torch.empty_like(full)
     time = torch.zeros_like(need)
     for _ in range(_NEWTON):
-        free = reach > time
-        rate = (gain * free).sum(dim=1, keepdim=True)
-        got = (full * ~free).sum(dim=1, keepdim=True)
+        rate = torch.mul(gain, torch.gt(reach, time, out=moving), out=work).sum(dim=1, keepdim=True)
+        got = torch.mul(full, torch.le(reach, time, out=moving), out=work).sum(dim=1, keepdim=True)
         later = torch.where(rate > 0, (need - got) / rate, torch.inf)
         later = torch.maximum(later, time)
         if torch.equal(later, time):
             break
         time = later
-    # an infinite time would make 0 * inf where a speed is zero
+    # an infinite time would make 0 * inf where a slope is zero
     return time.clamp_max(1e30)
 
 

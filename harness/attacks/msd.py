@@ -15,7 +15,7 @@ from harness.attacks.arena import Arena
 from harness.attacks.engine import Stage, State
 from harness.attacks.losses import cross_entropy
 from harness.attacks.pgd import ascent
-from harness.attacks.projections import column, project
+from harness.attacks.projections import by_row, project
 from harness.spec import Scalar
 from harness.types import NORMS, Norm
 
@@ -65,7 +65,7 @@ class SteepestDescent(Stage):
             loss = cross_entropy(logits, labels)
             if norm == self.arena.norm:
                 state["candidate"], state["hit"] = there, logits.argmax(dim=1) != labels
-            chosen = torch.where(column(loss > worst, there), there, chosen)
+            chosen = by_row(loss > worst, there, chosen)
             worst = torch.maximum(worst, loss)
         state["adv"] = chosen
         state["done"] = state["step"] >= self.steps - 1

@@ -10,7 +10,7 @@ from harness.attacks.arena import Arena
 from harness.attacks.draws import random_start
 from harness.attacks.engine import Stage, State
 from harness.attacks.losses import LOSSES
-from harness.attacks.projections import column, linf_bounds, project, size
+from harness.attacks.projections import by_row, column, linf_bounds, project, size
 from harness.spec import Scalar
 
 
@@ -88,8 +88,7 @@ class ProjectedGradient(Stage):
 
     def step(self, state: State) -> None:
         """Move along the last gradient (there is none at the start), then look; the last point needs no gradient."""
-        fresh = column(state["step"] == 0, state["image"])
-        state["candidate"] = torch.where(fresh, state["candidate"], self._moved(state))
+        state["candidate"] = by_row(state["step"] == 0, state["candidate"], self._moved(state))
         last = state["step"] == self.steps
         for where in ((~last).nonzero().squeeze(1), last.nonzero().squeeze(1)):
             if not len(where):

@@ -29,6 +29,17 @@ def column(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return values.reshape(-1, *([1] * (like.dim() - 1)))
 
 
+def by_row(chosen: torch.Tensor, yes: torch.Tensor, no: torch.Tensor) -> torch.Tensor:
+    """A new tensor: `yes` in the rows where `chosen` (n, bool), `no` in the others; both n x ....
+
+    Rows are copied whole: on a CPU `torch.where` takes ten times that for images.
+    """
+    rows = chosen.nonzero().squeeze(1)
+    result = no.clone()
+    result[rows] = yes[rows]
+    return result
+
+
 def linf_bounds(images: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Float32 (low, high): the largest box inside both the Linf ball (exactly, in float64) and [0, 1]."""
     exact = images.double()

@@ -7,10 +7,12 @@ computes the same function, checked on images when it is made.
 from __future__ import annotations
 
 import copy
+import operator
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from harness import rng
@@ -32,30 +34,90 @@ class Faster(nn.Module):
     """A model in another memory layout or precision that takes and returns what the original does.
 
     Args:
-        model: the network.
-        numerics: how it computes.
+        model: the network, which becomes part of this one; a traced one is laid out from inside.
+        channels_last: work in NHWC memory.
     """
 
-    def __init__(self, model: nn.Module, numerics: Numerics) -> None:
+    def __init__(self, model: nn.Module, *, channels_last: bool) -> None:
         super().__init__()
-        self.layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
-        self.kind = _TYPES.get(numerics.precision)
-        self.model = model.to(memory_format=self.layout)
-        if self.kind is not None:
-            for module in self.model.modules():
-                # cast once what autocast would cast at every pass
-                if isinstance(module, (nn.Conv2d, nn.Linear)):
-                    module.to(self.kind)
+        self.model = model
+        self.kind: torch.dtype | None = None
+        self.convert = False
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)
+            self.convert = not isinstance(model, fx.GraphModule)
+            if isinstance(model, fx.GraphModule):
+                lay_out(model)
+
+    def lower(self, precision: Precision) -> None:
+        """Compute in reduced precision from now on; float32 changes nothing."""
+        self.kind = _TYPES.get(precision)
+        if self.kind is None:
+            return
+        for module in self.model.modules():
+            # cast once what autocast would cast at every pass
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.to(self.kind)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Float32 logits of float32 images."""
-        images = images.contiguous(memory_format=self.layout)
+        if self.convert:
+            images = to_channels_last(images)
         if self.kind is None:
             logits: torch.Tensor = self.model(images)
             return logits
         with torch.autocast(images.device.type, dtype=self.kind):
             low: torch.Tensor = self.model(images)
         return low.float()
+
+
+def to_channels_last(maps: torch.Tensor) -> torch.Tensor:
+    """The same n x C x H x W values in NHWC memory."""
+    return maps.contiguous(memory_format=torch.channels_last) if maps.dim() == 4 else maps
+
+
+def keep_layout(maps: torch.Tensor) -> torch.Tensor:
+    """The same tensor, whose gradient will come in NHWC memory.
+
+    The backward pass of a mean over positions and that of a reshape give NCHW, and everything pointwise between them
+    and the next convolution then runs over two layouts (measured: a rectifier in fifty times the time).
+    """
+    if maps.requires_grad and maps.dim() == 4:
+        maps.register_hook(to_channels_last)  # type: ignore[no-untyped-call]
+    return maps
+
+
+_NORMALISING = (operator.sub, operator.add, operator.mul, operator.truediv, torch.sub, torch.add, torch.mul, torch.div)
+_REDUCING = ("mean", "flatten", "view", "reshape", torch.mean, torch.flatten, torch.reshape, F.adaptive_avg_pool2d)
+
+
+def lay_out(traced: fx.GraphModule) -> None:
+    """Change to NHWC memory after the normalisation of the images, and keep gradients in it; values stay the same.
+
+    Arithmetic with one number a channel is several times faster in NCHW.
+    """
+    graph = traced.graph
+    place = next(node for node in graph.nodes if node.op == "placeholder")
+    while len(place.users) == 1 and _normalises(user := next(iter(place.users)), place):
+        place = user
+    with graph.inserting_after(place):
+        entry = graph.call_function(to_channels_last, (place,))
+    place.replace_all_uses_with(entry, delete_user_cb=lambda user: user is not entry)
+    modules = dict(traced.named_modules())
+    for node in list(graph.nodes):
+        target = type(modules[node.target]) if node.op == "call_module" else node.target
+        reduces = target in (*_REDUCING, nn.AdaptiveAvgPool2d, nn.Flatten)
+        if reduces and node.args and isinstance(node.args[0], fx.Node):
+            with graph.inserting_before(node):
+                kept = graph.call_function(keep_layout, (node.args[0],))
+            node.args = (kept, *node.args[1:])
+    traced.recompile()
+
+
+def _normalises(node: fx.Node, images: fx.Node) -> bool:
+    """Arithmetic of the images with constants."""
+    others = [item for item in node.all_input_nodes if item is not images]
+    return node.op == "call_function" and node.target in _NORMALISING and all(item.op == "get_attr" for item in others)
 
 
 def prepare(model: Classifier, like: torch.Tensor, numerics: Numerics) -> Classifier:
@@ -83,9 +145,10 @@ def prepare(model: Classifier, like: torch.Tensor, numerics: Numerics) -> Classi
         body = make(model)
         if body is None:
             continue
-        exact = Faster(body, Numerics(fold=False, channels_last=numerics.channels_last))
-        if _agree(exact, sample, expected):
-            return exact if numerics.precision == "float32" else Faster(body, numerics)
+        form = Faster(body, channels_last=numerics.channels_last)
+        if _agree(form, sample, expected):
+            form.lower(numerics.precision)
+            return form
     if numerics.precision != "float32":
         expected_kind = "float32 for a model of which no copy gives the same logits"
         raise InvalidArgument("search_precision", numerics.precision, expected_kind)

@@ -258,7 +258,8 @@ class NormSquare(Square):
     def _settle(self, state: State, better: torch.Tensor, records: list[_Record]) -> None:
         """The whole image is kept or not: scaling to full norm changes all of it, so the records say too little."""
         del records
-        state["best"] = torch.where(column(better, state["best"]), state["candidate"], state["best"])
+        rows = better.nonzero().squeeze(1)
+        state["best"][rows] = state["candidate"][rows]
 
 
 def _by_channel(values: torch.Tensor, norm: str) -> torch.Tensor:

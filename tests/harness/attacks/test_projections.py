@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from harness.attacks.projections import enforce, linf_bounds, project, project_l1_box, size
+from harness.attacks.projections import by_row, column, enforce, linf_bounds, project, project_l1_box, size
 from harness.types import NORMS, Norm
 
 norms = st.sampled_from(NORMS)
@@ -96,3 +96,13 @@ def test_linf_bounds_are_the_largest_floats_inside() -> None:
     assert bool(outside.all())
     assert bool((high.double() - images.double() <= eps).all())
     assert bool((images.double() - low.double() <= eps).all())
+
+
+@pytest.mark.parametrize("chosen", [[False] * 4, [True] * 4, [True, False, False, True]])
+def test_by_row_takes_whole_rows_and_shares_no_memory(chosen: list[bool]) -> None:
+    """As `torch.where` on a column; states are written in place, so the result may be neither of its sources."""
+    yes, no = _points(3, 1.0)
+    rows = torch.tensor(chosen)
+    found = by_row(rows, yes, no)
+    assert torch.equal(found, torch.where(column(rows, yes), yes, no))
+    assert found.data_ptr() not in (yes.data_ptr(), no.data_ptr())

@@ -11,7 +11,7 @@ from torch import nn
 
 from harness.attacks import Numerics
 from harness.attacks.physical import Passes, probe
-from harness.attacks.speed import Faster, fold, prepare
+from harness.attacks.speed import Faster, fold, keep_layout, prepare
 from harness.errors import InvalidArgument
 
 
@@ -80,3 +80,81 @@ def test_what_cannot_be_folded_is_left_alone(images: Callable[..., torch.Tensor]
         prepare(function, pictures, Numerics(precision="bfloat16"))
     with pytest.raises(InvalidArgument, match="no copy gives the same logits"):
         prepare(noisy, pictures, Numerics(precision="bfloat16"))
+
+
+class _Normalised(nn.Module):
+    """Normalises, two convolutions with a shortcut, and one of several ways to end."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, end: str) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.2, 0.3, 0.4]).view(1, 3, 1, 1))
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.pool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.end = end
+        self.linear = nn.Linear(8 if end != "reshape" else 8 * 64, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        maps = torch.relu_(self.first((images - self.mean) / self.std))
+        maps = torch.relu_(self.second(maps) + maps)
+        if self.end == "mean":
+            flat = maps.mean((2, 3))
+        elif self.end == "pool":
+            flat = self.flatten(self.pool(maps))
+        else:
+            flat = maps.reshape((-1, 8 * 64))
+        logits: torch.Tensor = self.linear(flat)
+        return logits
+
+
+class _Watching(torch.fx.Interpreter):
+    """Runs a graph and asks for the layout of every gradient of 4-d values."""
+
+    def __init__(self, graph: torch.fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.forwards: dict[str, bool] = {}
+        self.backwards: dict[str, bool] = {}
+
+    def run_node(self, n: torch.fx.Node) -> object:
+        """As before."""
+        found = super().run_node(n)
+        if isinstance(found, torch.Tensor) and found.dim() == 4 and found.requires_grad:
+            self.forwards[n.name] = found.is_contiguous(memory_format=torch.channels_last)
+            found.register_hook(lambda gradient, name=n.name: self._note(name, gradient))  # type: ignore[no-untyped-call]
+        return found
+
+    def _note(self, name: str, gradient: torch.Tensor) -> None:
+        self.backwards[name] = gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("end", ["mean", "pool", "reshape"])
+def test_one_layout_from_the_normalisation_to_the_last_maps_and_back(
+    end: str, images: Callable[..., torch.Tensor]
+) -> None:
+    """Images are normalised in NCHW; every map after that and every gradient before the pooling is NHWC."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = _Normalised(end).eval().requires_grad_(False)
+    form = prepare(model, images(16, (3, 8, 8)), Numerics())
+    assert isinstance(form, Faster)
+    assert isinstance(form.model, torch.fx.GraphModule)
+    watching, batch = _Watching(form.model), images(16, (3, 8, 8)).requires_grad_()
+    torch.autograd.grad(watching.run(batch).logsumexp(1).sum(), batch)
+    normalising = {"images", "sub", "truediv"}
+    assert not any(watching.forwards[name] for name in normalising)
+    maps = {name: layout for name, layout in watching.forwards.items() if name not in normalising | {"pool"}}
+    assert len(maps) >= 5
+    assert all(maps.values()), maps
+    # what `keep_layout` returns is the tensor that it was given: looked at before it, the gradient is as it came
+    before = {str(node.args[0]) for node in form.model.graph.nodes if node.target is keep_layout}
+    assert all(watching.backwards[name] for name in maps if name not in before), watching.backwards
+    assert before
+    plain = Passes(model)
+    logits, _, gradient = Passes(form).gradient(images(16, (3, 8, 8)), lambda out: out.logsumexp(1))
+    expected, _, slope = plain.gradient(images(16, (3, 8, 8)), lambda out: out.logsumexp(1))
+    assert torch.allclose(logits, expected, atol=1e-5)
+    assert torch.allclose(gradient, slope, atol=1e-5)
