@@ -86,6 +86,7 @@ class AutoPGD(Stage):
         self.schedule = Schedule.of(steps)
         self.purpose = f"attack/{name}"
         self.observe = observe or (arena.memory.see if arena.memory else None)
+        self.apart = self.observe is None
         self.begin = begin
 
     def start(self, rows: torch.Tensor, runs: torch.Tensor) -> State:

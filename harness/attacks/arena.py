@@ -17,7 +17,7 @@ from harness.attacks.base import CLEAN, Attack, AttackResult, Numerics
 from harness.attacks.catalogue import check_precision
 from harness.attacks.checked import check_images, check_indices, check_labels
 from harness.attacks.memory import Memory
-from harness.attacks.physical import DEFAULT_BATCH, Loss, Passes, check_batch
+from harness.attacks.physical import DEFAULT_BATCH, Passes, check_batch
 from harness.attacks.projections import enforce, size
 from harness.attacks.speed import prepare
 from harness.errors import InvalidArgument
@@ -110,18 +110,6 @@ class Arena:
             np.add.at(self.verdicts.forwards, where, forwards)
         if backwards:
             np.add.at(self.verdicts.backwards, where, backwards)
-
-    def logits(self, rows: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Logits of the search model for candidates of the images at `rows`, counted."""
-        self.count(rows, forwards=1)
-        return self.search.logits(images)
-
-    def gradient(
-        self, rows: torch.Tensor, images: torch.Tensor, loss: Loss, *per_row: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits, losses and input gradients of the search model, counted; see `Passes.gradient`."""
-        self.count(rows, forwards=1, backwards=1)
-        return self.search.gradient(images, loss, *per_row)
 
     def propose(
         self, rows: torch.Tensor, candidates: torch.Tensor, attack: str, steps: torch.Tensor, runs: torch.Tensor

@@ -3,13 +3,18 @@
 Each slot of the batch holds one image at its own step of its own run; a slot that becomes free is refilled at once
 with the next image, so the batch stays full until the queue is empty, then it shrinks. What happens to an image
 depends on its own slot alone, so outcomes do not depend on who else is in the batch (promise A). The batch always has
-a multiple of 16 rows: rows that are not in use repeat others and count for nothing.
+a multiple of 16 rows.
+
+Rows that are left over work ahead: they make later runs (restarts, targets) of the images under attack. What they find
+and what they cost counts only once the runs before them have failed, so outcomes are those of one run after the other.
+Rows that are not in use at all repeat others and count for nothing.
 """
 
 from __future__ import annotations
 
+import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -33,6 +38,8 @@ class Stage(ABC):
 
     name: str
     runs: int = 1
+    apart: bool = True
+    """Runs of an image do not learn from each other, so they may be made at the same time."""
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
@@ -47,22 +54,25 @@ class Stage(ABC):
 
     def logits(self, state: State, images: torch.Tensor, where: torch.Tensor | None = None) -> torch.Tensor:
         """Logits of the search model for the rows of `state` (those at `where`), counted for rows in use."""
-        position, alive = _select(state, where)
-        return self.arena.logits(position[alive], images)
+        self._count(state, where)
+        return self.arena.search.logits(images)
 
     def gradient(
         self, state: State, images: torch.Tensor, loss: Loss, *per_row: torch.Tensor, where: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits, losses and gradients for the rows of `state` (those at `where`), counted for rows in use."""
-        position, alive = _select(state, where)
-        return self.arena.gradient(position[alive], images, loss, *per_row)
+        self._count(state, where, backwards=1)
+        return self.arena.search.gradient(images, loss, *per_row)
 
-
-def _select(state: State, where: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """(position, alive) of the rows at `where`."""
-    if where is None:
-        return state["position"], state["alive"]
-    return state["position"][where], state["alive"][where]
+    def _count(self, state: State, where: torch.Tensor | None, *, backwards: int = 0) -> None:
+        """Charge a pass to the images of the rows at `where`; rows that work ahead owe it until it is their turn."""
+        position, alive, ahead = (
+            state[name] if where is None else state[name][where] for name in ("position", "alive", "ahead")
+        )
+        self.arena.count(position[alive & ~ahead], forwards=1, backwards=backwards)
+        if bool(ahead.any()):
+            rows = ahead.nonzero().squeeze(1) if where is None else where[ahead]
+            state["owed"][rows] += torch.tensor([1, backwards], device=rows.device)
 
 
 def run_stage(stage: Stage, rows: torch.Tensor, *, final: bool = False) -> Iterator[None]:
@@ -75,90 +85,213 @@ def run_stage(stage: Stage, rows: torch.Tensor, *, final: bool = False) -> Itera
         rows: positions of images.
         final: nothing comes after it: images that it does not break are settled when their last run ends.
     """
-    queue = rows.tolist()
-    if not queue:
+    if not len(rows):
         return
-    slots = min(stage.arena.search.fixed_batch or stage.arena.search.batch_size, round_up(len(queue)))
-    first, queue = queue[:slots], queue[slots:]
-    queue.reverse()
-    state = _open(stage, first, slots)
-    while bool(state["alive"].any()):
-        stage.step(state)
-        state["step"] += 1
-        broken = _judge(stage, state)
-        over = state["done"] & state["alive"] & ~broken
-        again = over & (state["run"] + 1 < stage.runs)
-        leaving = over & ~again
-        if final and bool(leaving.any()):
-            stage.arena.settle(state["position"][leaving])
-        _refill(stage, state, again, broken | leaving, queue)
-        if not queue:
-            state = _shrink(state)
+    batch = _Batch(stage, rows.tolist(), final=final)
+    while batch.busy():
+        batch.advance()
         yield
 
 
-def _open(stage: Stage, first: Iterable[int], slots: int) -> State:
-    """The state of a new batch; missing rows repeat the first image and are not in use."""
-    device = stage.arena.images.device
-    positions = list(first)
-    used = len(positions)
-    position = torch.tensor(positions + positions[:1] * (slots - used), device=device)
-    run = torch.zeros(slots, dtype=torch.int64, device=device)
-    state = stage.start(position, run)
-    state["position"], state["run"] = position, run
-    state["step"], state["retry"] = torch.zeros_like(run), torch.zeros_like(run)
-    state["alive"] = torch.arange(slots, device=device) < used
-    return state
+class _Batch:
+    """The slots of a stage and the images that wait for one.
 
+    Args:
+        stage: what runs.
+        positions: of the images, in the order in which they enter.
+        final: see `run_stage`.
+    """
 
-def _judge(stage: Stage, state: State) -> torch.Tensor:
-    """Propose what the step found; bool a row: broken."""
-    broken = torch.zeros_like(state["alive"])
-    # what the search thinks is broken and the judge refused is looked at again a few steps later, or at the run's end
-    due = (state["step"] >= state["retry"]) | state["done"]
-    found = (state["hit"] & state["alive"] & due).nonzero().squeeze(1)
-    if len(found):
-        state["retry"][found] = state["step"][found] + PATIENCE
-        broken[found] = stage.arena.propose(
-            state["position"][found],
-            state["candidate"][found],
-            stage.name,
-            state["step"][found] - 1,
-            state["run"][found],
+    def __init__(self, stage: Stage, positions: list[int], *, final: bool) -> None:
+        self.stage, self.final = stage, final
+        search = stage.arena.search
+        slots = min(search.fixed_batch or search.batch_size, round_up(len(positions)))
+        self.queue = positions[slots:][::-1]
+        self.parked: dict[tuple[int, int], State] = {}
+        self.state = self._open(positions[:slots], slots)
+        self.works_ahead = stage.apart and stage.runs > 1
+        self._fill()
+
+    def busy(self) -> bool:
+        """Whether an image is still under attack."""
+        return bool(self.state["alive"].any())
+
+    def advance(self) -> None:
+        """One step of every row, and what follows from it."""
+        state = self.state
+        self.stage.step(state)
+        state["step"] += 1
+        turn = state["alive"] & ~state["ahead"]
+        broken = self._judge(turn)
+        over = state["done"] & turn & ~broken
+        ready = state["ahead"] & (state["hit"] | state["done"])
+        if not bool((broken | over | ready).any()):
+            return
+        for slot in _slots(ready):
+            self._park(slot)
+        for slot in _slots(broken):
+            self._leave(slot)
+        self._start([slot for slot in _slots(over) if self._next_run(slot)])
+        self._enter()
+        if not self.queue:
+            self._shrink()
+            self._fill()
+
+    def _open(self, positions: list[int], slots: int) -> State:
+        """The state of a new batch; missing rows repeat the first image and are not in use."""
+        device = self.stage.arena.images.device
+        used = len(positions)
+        position = torch.tensor(positions + positions[:1] * (slots - used), device=device)
+        run = torch.zeros_like(position)
+        return {
+            **self.stage.start(position, run),
+            "position": position,
+            "run": run,
+            "step": torch.zeros_like(run),
+            "retry": torch.zeros_like(run),
+            "alive": torch.arange(slots, device=device) < used,
+            "ahead": torch.zeros(slots, dtype=torch.bool, device=device),
+            "owed": torch.zeros(slots, 2, dtype=torch.int64, device=device),
+        }
+
+    def _judge(self, rows: torch.Tensor) -> torch.Tensor:
+        """Propose what the last step found in `rows` (bool a slot); bool a slot: broken."""
+        state = self.state
+        broken = torch.zeros_like(state["alive"])
+        # what the search thinks is broken and the judge refused is looked at again some steps later or at the end
+        due = (state["step"] >= state["retry"]) | state["done"]
+        found = (state["hit"] & rows & due).nonzero().squeeze(1)
+        if len(found):
+            state["retry"][found] = state["step"][found] + PATIENCE
+            broken[found] = self.stage.arena.propose(
+                state["position"][found],
+                state["candidate"][found],
+                self.stage.name,
+                state["step"][found] - 1,
+                state["run"][found],
+            )
+        return broken
+
+    def _start(self, slots: list[int], *, ahead: bool = False) -> None:
+        """Begin at `slots` the runs that their `position` and `run` say."""
+        if not slots:
+            return
+        state = self.state
+        where = torch.tensor(slots, device=state["position"].device)
+        for name, values in self.stage.start(state["position"][where], state["run"][where]).items():
+            state[name][where] = values
+        for name in ("step", "retry", "owed"):
+            state[name][where] = 0
+        state["alive"][where] = True
+        state["ahead"][where] = ahead
+
+    def _enter(self) -> None:
+        """Images of the queue take the free slots."""
+        slots = _slots(~self.state["alive"])[: len(self.queue)]
+        for slot in slots:
+            self.state["position"][slot], self.state["run"][slot] = self.queue.pop(), 0
+        self._start(slots)
+
+    def _leave(self, slot: int) -> None:
+        """The image in a slot is done with, and so is all work ahead on it."""
+        state = self.state
+        position = state["position"][slot]
+        state["alive"] &= state["position"] != position
+        state["ahead"] &= state["alive"]
+        for key in [key for key in self.parked if key[0] == int(position)]:
+            del self.parked[key]
+
+    def _next_run(self, slot: int) -> bool:
+        """The run in a slot failed: go on with the image's next one; whether it has to be begun in that slot."""
+        state = self.state
+        position = int(state["position"][slot])
+        for run in range(int(state["run"][slot]) + 1, self.stage.runs):
+            here = state["ahead"] & (state["position"] == position) & (state["run"] == run)
+            if bool(here.any()):
+                state["alive"][slot] = False
+                self._take_turn(_slots(here)[0])
+                return False
+            row = self.parked.pop((position, run), None)
+            if row is None:
+                state["run"][slot] = run
+                return True
+            self._put(slot, row)
+            self._take_turn(slot)
+            alone = torch.arange(len(here), device=here.device) == slot
+            if bool(self._judge(alone).any()):
+                self._leave(slot)
+                return False
+            if not bool(state["done"][slot]):
+                return False
+        if self.final:
+            self.stage.arena.settle(state["position"][slot : slot + 1])
+        self._leave(slot)
+        return False
+
+    def _take_turn(self, slot: int) -> None:
+        """A row that worked ahead is its image's current run, and its passes count."""
+        state = self.state
+        state["ahead"][slot] = False
+        forwards, backwards = state["owed"][slot].tolist()
+        self.stage.arena.count(state["position"][slot : slot + 1], forwards=forwards, backwards=backwards)
+        state["owed"][slot] = 0
+
+    def _park(self, slot: int) -> None:
+        """Put a row that works ahead aside."""
+        state = self.state
+        key = int(state["position"][slot]), int(state["run"][slot])
+        self.parked[key] = {name: values[slot].clone() for name, values in state.items()}
+        state["alive"][slot] = state["ahead"][slot] = False
+
+    def _put(self, slot: int, row: State) -> None:
+        """Take a row back."""
+        for name, values in row.items():
+            # two names of a state may be one tensor
+            self.state[name] = self.state[name].clone()
+            self.state[name][slot] = values
+
+    def _fill(self) -> None:
+        """Let free slots work ahead, on the runs that come first; no more rows wait aside than the batch has."""
+        state = self.state
+        free = _slots(~state["alive"])[: max(len(state["alive"]) - len(self.parked), 0)]
+        if self.queue or not self.works_ahead or not free:
+            return
+        turn = state["alive"] & ~state["ahead"]
+        current = dict(zip(state["position"][turn].tolist(), state["run"][turn].tolist(), strict=True))
+        taken = set(zip(state["position"][state["ahead"]].tolist(), state["run"][state["ahead"]].tolist(), strict=True))
+        taken |= {key for key, row in self.parked.items() if bool(row["hit"] | row["done"])}
+        wanted = (
+            (run - now, position, run)
+            for position, now in current.items()
+            for run in range(now + 1, self.stage.runs)
+            if (position, run) not in taken
         )
-    return broken
+        fresh = []
+        for slot, (_, position, run) in zip(free, heapq.nsmallest(len(free), wanted), strict=False):
+            row = self.parked.pop((position, run), None)
+            if row is None:
+                state["position"][slot], state["run"][slot] = position, run
+                fresh.append(slot)
+            else:
+                self._put(slot, row)
+        self._start(fresh, ahead=True)
+
+    def _shrink(self) -> None:
+        """Drop rows that are not in use, and work ahead that does not fit, down to a multiple of 16."""
+        state = self.state
+        turn = state["alive"] & ~state["ahead"]
+        target = round_up(int(turn.sum()))
+        if target in (0, len(turn)):
+            return
+        spare = sorted(_slots(state["ahead"]), key=lambda slot: int(state["run"][slot]))
+        for slot in spare[target - int(turn.sum()) :]:
+            self._park(slot)
+        order = torch.argsort(state["alive"].logical_not().to(torch.int8), stable=True)[:target]
+        keep = order.sort().values
+        self.state = {name: values[keep] for name, values in state.items()}
 
 
-def _refill(stage: Stage, state: State, again: torch.Tensor, vacant: torch.Tensor, queue: list[int]) -> None:
-    """Start the next run where `again`, the next image of the queue where `vacant`; retire what stays empty."""
-    slots, positions, runs = again.nonzero().squeeze(1).tolist(), [], []
-    for slot in slots:
-        positions.append(int(state["position"][slot]))
-        runs.append(int(state["run"][slot]) + 1)
-    for slot in vacant.nonzero().squeeze(1).tolist():
-        if queue:
-            slots.append(slot)
-            positions.append(queue.pop())
-            runs.append(0)
-        else:
-            state["alive"][slot] = False
-    if not slots:
-        return
-    device = state["position"].device
-    where, position, run = (torch.tensor(items, device=device) for items in (slots, positions, runs))
-    fresh = stage.start(position, run)
-    fresh["position"], fresh["run"] = position, run
-    fresh["step"], fresh["retry"] = torch.zeros_like(run), torch.zeros_like(run)
-    for name, values in fresh.items():
-        state[name][where] = values
-
-
-def _shrink(state: State) -> State:
-    """Drop rows that are not in use, down to a multiple of 16."""
-    alive = state["alive"]
-    target = round_up(int(alive.sum()))
-    if target == len(alive) or target == 0:
-        return state
-    order = torch.argsort(alive.logical_not().to(torch.int8), stable=True)[:target]
-    keep = order.sort().values
-    return {name: values[keep] for name, values in state.items()}
+def _slots(rows: torch.Tensor) -> list[int]:
+    """Numbers of the rows where it is true."""
+    slots: list[int] = rows.nonzero().squeeze(1).tolist()
+    return slots

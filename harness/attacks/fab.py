@@ -47,7 +47,7 @@ class FastBoundary(Stage):
     def __init__(self, arena: Arena, *, name: str, steps: int, targets: int, shortest: bool = False) -> None:
         super().__init__(arena)
         self.name, self.steps, self.runs = name, steps, targets
-        self.keep = shortest
+        self.keep, self.apart = shortest, not shortest
         self.distances = torch.full((len(arena.images),), torch.inf, device=arena.images.device)
         self.shortest = arena.images.clone() if shortest else arena.images
 
