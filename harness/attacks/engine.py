@@ -7,25 +7,31 @@ a multiple of 16 rows.
 
 Rows that are left over work ahead: they make later runs (restarts, targets) of the images under attack. What they find
 and what they cost counts only once the runs before them have failed, so outcomes are those of one run after the other.
-Rows that are not in use at all repeat others and count for nothing.
+Rows that are not in use at all repeat others, or go on for images that have left, and count for nothing.
 """
 
 from __future__ import annotations
 
 import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
 from harness.attacks.arena import Arena
 from harness.attacks.physical import Loss, round_up
+from harness.errors import NonFinite
 
 PATIENCE = 5
 """Steps between two proposals for the same image."""
 
 State = dict[str, torch.Tensor]
-"""One row a slot. The engine sets position, run, step, retry and alive; `Stage.step` hit, done and candidate."""
+"""One row a slot. `Stage.step` sets hit, done and candidate; the engine sets
+
+position and run of what is searched, step, and retry (the step from which the judge may be asked again),
+alive (in use), ahead (its turn has not come), owed (forward and backward passes to be charged when it comes),
+and spoilt (what it did while nobody waited for it was not finite).
+"""
 
 
 class Stage(ABC):
@@ -34,12 +40,12 @@ class Stage(ABC):
     Attributes:
         name: what `broken_by` says.
         runs: restarts or targets an image gets at most.
+        apart: runs of an image learn nothing from each other, so they may be made at the same time.
     """
 
     name: str
     runs: int = 1
-    apart: bool = True
-    """Runs of an image do not learn from each other, so they may be made at the same time."""
+    apart: bool = False
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
@@ -54,25 +60,54 @@ class Stage(ABC):
 
     def logits(self, state: State, images: torch.Tensor, where: torch.Tensor | None = None) -> torch.Tensor:
         """Logits of the search model for the rows of `state` (those at `where`), counted for rows in use."""
-        self._count(state, where)
-        return self.arena.search.logits(images)
+        (logits,) = self._pass(state, where, 0, lambda batch: (self.arena.search.logits(batch),), images)
+        return logits
 
     def gradient(
         self, state: State, images: torch.Tensor, loss: Loss, *per_row: torch.Tensor, where: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits, losses and gradients for the rows of `state` (those at `where`), counted for rows in use."""
-        self._count(state, where, backwards=1)
-        return self.arena.search.gradient(images, loss, *per_row)
 
-    def _count(self, state: State, where: torch.Tensor | None, *, backwards: int = 0) -> None:
-        """Charge a pass to the images of the rows at `where`; rows that work ahead owe it until it is their turn."""
+        def differentiate(batch: torch.Tensor, *more: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return self.arena.search.gradient(batch, loss, *more)
+
+        logits, losses, gradients = self._pass(state, where, 1, differentiate, images, *per_row)
+        return logits, losses, gradients
+
+    def _pass(
+        self,
+        state: State,
+        where: torch.Tensor | None,
+        backwards: int,
+        call: Callable[..., tuple[torch.Tensor, ...]],
+        *per_row: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """Count a pass and make it.
+
+        Rows whose turn it is are charged, rows that work ahead owe. Values that are not finite are an error only in the
+        former: without the others nobody would have seen them.
+        """
         position, alive, ahead = (
             state[name] if where is None else state[name][where] for name in ("position", "alive", "ahead")
         )
-        self.arena.count(position[alive & ~ahead], forwards=1, backwards=backwards)
-        if bool(ahead.any()):
-            rows = ahead.nonzero().squeeze(1) if where is None else where[ahead]
-            state["owed"][rows] += torch.tensor([1, backwards], device=rows.device)
+        turn = alive & ~ahead
+        self.arena.count(position[turn], forwards=1, backwards=backwards)
+        rows = torch.arange(len(turn), device=turn.device) if where is None else where
+        if self.apart:
+            state["owed"][rows[ahead]] += torch.tensor([1, backwards], device=rows.device)
+        try:
+            return call(*per_row)
+        except NonFinite:
+            if bool(turn.all()):
+                raise
+        state["spoilt"][rows[~turn]] = True
+        waited_for = turn.nonzero().squeeze(1)
+        if len(waited_for):
+            source = torch.where(turn, torch.arange(len(turn), device=turn.device), waited_for[0])
+            return call(*(item[source] for item in per_row))
+        images = per_row[0]
+        logits = images.new_zeros(len(images), self.arena.verify.classes or 2)
+        return (logits, images.new_zeros(len(images)), torch.zeros_like(images))[: 1 + 2 * backwards]
 
 
 def run_stage(stage: Stage, rows: torch.Tensor, *, final: bool = False) -> Iterator[None]:
@@ -108,6 +143,7 @@ class _Batch:
         slots = min(search.fixed_batch or search.batch_size, round_up(len(positions)))
         self.queue = positions[slots:][::-1]
         self.parked: dict[tuple[int, int], State] = {}
+        self.only_in_turn: set[tuple[int, int]] = set()
         self.state = self._open(positions[:slots], slots)
         self.works_ahead = stage.apart and stage.runs > 1
         self._fill()
@@ -124,11 +160,11 @@ class _Batch:
         turn = state["alive"] & ~state["ahead"]
         broken = self._judge(turn)
         over = state["done"] & turn & ~broken
-        ready = state["ahead"] & (state["hit"] | state["done"])
+        ready = state["ahead"] & (state["hit"] | state["done"] | state["spoilt"])
         if not bool((broken | over | ready).any()):
             return
         for slot in _slots(ready):
-            self._park(slot)
+            self._set_aside(slot)
         for slot in _slots(broken):
             self._leave(slot)
         self._start([slot for slot in _slots(over) if self._next_run(slot)])
@@ -151,6 +187,7 @@ class _Batch:
             "retry": torch.zeros_like(run),
             "alive": torch.arange(slots, device=device) < used,
             "ahead": torch.zeros(slots, dtype=torch.bool, device=device),
+            "spoilt": torch.zeros(slots, dtype=torch.bool, device=device),
             "owed": torch.zeros(slots, 2, dtype=torch.int64, device=device),
         }
 
@@ -182,7 +219,7 @@ class _Batch:
             state[name][where] = values
         for name in ("step", "retry", "owed"):
             state[name][where] = 0
-        state["alive"][where] = True
+        state["alive"][where], state["spoilt"][where] = True, False
         state["ahead"][where] = ahead
 
     def _enter(self) -> None:
@@ -236,11 +273,14 @@ class _Batch:
         self.stage.arena.count(state["position"][slot : slot + 1], forwards=forwards, backwards=backwards)
         state["owed"][slot] = 0
 
-    def _park(self, slot: int) -> None:
-        """Put a row that works ahead aside."""
+    def _set_aside(self, slot: int) -> None:
+        """Keep what a row did ahead until its turn; a run that was not finite is made then, and fails then."""
         state = self.state
         key = int(state["position"][slot]), int(state["run"][slot])
-        self.parked[key] = {name: values[slot].clone() for name, values in state.items()}
+        if bool(state["spoilt"][slot]):
+            self.only_in_turn.add(key)
+        else:
+            self.parked[key] = {name: values[slot].clone() for name, values in state.items()}
         state["alive"][slot] = state["ahead"][slot] = False
 
     def _put(self, slot: int, row: State) -> None:
@@ -251,7 +291,7 @@ class _Batch:
             self.state[name][slot] = values
 
     def _fill(self) -> None:
-        """Let free slots work ahead, on the runs that come first; no more rows wait aside than the batch has."""
+        """Let free slots work ahead, on the runs that come first, unless many rows wait already."""
         state = self.state
         free = _slots(~state["alive"])[: max(len(state["alive"]) - len(self.parked), 0)]
         if self.queue or not self.works_ahead or not free:
@@ -259,7 +299,7 @@ class _Batch:
         turn = state["alive"] & ~state["ahead"]
         current = dict(zip(state["position"][turn].tolist(), state["run"][turn].tolist(), strict=True))
         taken = set(zip(state["position"][state["ahead"]].tolist(), state["run"][state["ahead"]].tolist(), strict=True))
-        taken |= {key for key, row in self.parked.items() if bool(row["hit"] | row["done"])}
+        taken |= {key for key, row in self.parked.items() if bool(row["hit"] | row["done"])} | self.only_in_turn
         wanted = (
             (run - now, position, run)
             for position, now in current.items()
@@ -285,7 +325,7 @@ class _Batch:
             return
         spare = sorted(_slots(state["ahead"]), key=lambda slot: int(state["run"][slot]))
         for slot in spare[target - int(turn.sum()) :]:
-            self._park(slot)
+            self._set_aside(slot)
         order = torch.argsort(state["alive"].logical_not().to(torch.int8), stable=True)[:target]
         keep = order.sort().values
         self.state = {name: values[keep] for name, values in state.items()}

@@ -63,7 +63,7 @@ class ProjectedGradient(Stage):
     ) -> None:
         super().__init__(arena)
         self.name = name
-        self.runs = restarts
+        self.runs, self.apart = restarts, True
         self.steps = steps
         self.length = step_size * arena.eps
         self.random_start = random_start

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import warnings
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ from harness.types import Classifier
 
 TOLERANCE = 1e-4
 """Largest difference of logits, relative to the largest logit, at which a folded model counts as the same."""
+
+GRADIENT_TOLERANCE = 0.01
+"""The same for input gradients, which rounding moves further: it opens or shuts rectifiers."""
 
 _SAMPLE = 4
 """Images on which a form is compared with its model; a wrong fold shows on any image."""
@@ -45,9 +49,7 @@ class Faster(nn.Module):
         self.convert = False
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
-            self.convert = not isinstance(model, fx.GraphModule)
-            if isinstance(model, fx.GraphModule):
-                lay_out(model)
+            self.convert = not (isinstance(model, fx.GraphModule) and lay_out(model))
 
     def lower(self, precision: Precision) -> None:
         """Compute in reduced precision from now on; float32 changes nothing."""
@@ -91,27 +93,37 @@ _NORMALISING = (operator.sub, operator.add, operator.mul, operator.truediv, torc
 _REDUCING = ("mean", "flatten", "view", "reshape", torch.mean, torch.flatten, torch.reshape, F.adaptive_avg_pool2d)
 
 
-def lay_out(traced: fx.GraphModule) -> None:
-    """Change to NHWC memory after the normalisation of the images, and keep gradients in it; values stay the same.
+def lay_out(traced: fx.GraphModule) -> bool:
+    """Change to NHWC memory after the normalisation of the images, and keep gradients in it.
 
     Arithmetic with one number a channel is several times faster in NCHW.
+
+    Returns:
+        Whether it was done: a graph whose input is not one tensor is left as it is.
     """
     graph = traced.graph
     place = next(node for node in graph.nodes if node.op == "placeholder")
+    if str(place.target).startswith("*"):
+        return False
     while len(place.users) == 1 and _normalises(user := next(iter(place.users)), place):
         place = user
     with graph.inserting_after(place):
         entry = graph.call_function(to_channels_last, (place,))
     place.replace_all_uses_with(entry, delete_user_cb=lambda user: user is not entry)
-    modules = dict(traced.named_modules())
     for node in list(graph.nodes):
-        target = type(modules[node.target]) if node.op == "call_module" else node.target
-        reduces = target in (*_REDUCING, nn.AdaptiveAvgPool2d, nn.Flatten)
-        if reduces and node.args and isinstance(node.args[0], fx.Node):
+        if _reduces(node, traced) and node.args and isinstance(node.args[0], fx.Node):
             with graph.inserting_before(node):
                 kept = graph.call_function(keep_layout, (node.args[0],))
             node.args = (kept, *node.args[1:])
     traced.recompile()
+    return True
+
+
+def _reduces(node: fx.Node, traced: fx.GraphModule) -> bool:
+    """A mean or a reshape, as a method, a function or a module."""
+    if node.op == "call_module":
+        return isinstance(traced.get_submodule(str(node.target)), (nn.AdaptiveAvgPool2d, nn.Flatten))
+    return node.op in ("call_method", "call_function") and node.target in _REDUCING
 
 
 def _normalises(node: fx.Node, images: fx.Node) -> bool:
@@ -139,20 +151,62 @@ def prepare(model: Classifier, like: torch.Tensor, numerics: Numerics) -> Classi
         return model
     drawn = rng.uniform(0, "attack/speed", range(_SAMPLE), tuple(like.shape[1:]))
     sample = torch.from_numpy(drawn).to(like.device)
-    with torch.no_grad():
-        expected = model(sample)
+    expected = _respond(model, sample)
     for make in (fold, _copied) if numerics.fold else (_copied,):
-        body = make(model)
-        if body is None:
-            continue
-        form = Faster(body, channels_last=numerics.channels_last)
-        if _agree(form, sample, expected):
+        form = _form(make(model), sample, expected, channels_last=numerics.channels_last)
+        if form is not None:
             form.lower(numerics.precision)
             return form
     if numerics.precision != "float32":
-        expected_kind = "float32 for a model of which no copy gives the same logits"
+        expected_kind = "float32 for a model of which no copy gives the same logits and gradients"
         raise InvalidArgument("search_precision", numerics.precision, expected_kind)
     return model
+
+
+Response = tuple[torch.Tensor, torch.Tensor | None]
+"""Logits, and the gradient of a smooth function of them with respect to the images; None where there is none."""
+
+
+def _respond(model: Classifier, images: torch.Tensor) -> Response:
+    """What a model gives for images, forward and backward."""
+    batch = images.clone().requires_grad_()
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about what the model does; its attack will say so
+        logits = model(batch)
+        if not logits.requires_grad:
+            return logits, None
+        smooth = torch.logsumexp(logits, dim=1) + logits[:, 0]
+        try:
+            (gradient,) = torch.autograd.grad(smooth.sum(), batch, allow_unused=True)
+        except RuntimeError:
+            gradient = None  # black-box attacks ask for none
+    return logits.detach(), gradient
+
+
+def _form(body: nn.Module | None, sample: torch.Tensor, expected: Response, *, channels_last: bool) -> Faster | None:
+    """A faster form around `body`, or None where it does not respond as the model does.
+
+    Gradients are compared, too: tracing loses a backward pass of the model's own (a straight-through estimate, say),
+    and the search would follow the slope of another function.
+    """
+    if body is None:
+        return None
+    try:
+        form = Faster(body, channels_last=channels_last)
+        logits, gradient = _respond(form, sample)
+    except Exception:  # noqa: BLE001  somebody's model on another memory layout may raise anything
+        return None
+    close = _near(logits, expected[0], TOLERANCE) and torch.equal(logits.argmax(dim=1), expected[0].argmax(dim=1))
+    if gradient is None or expected[1] is None:
+        return form if close and gradient is expected[1] else None
+    return form if close and _near(gradient, expected[1], GRADIENT_TOLERANCE) else None
+
+
+def _near(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
+    """Finite, of one shape, and apart by no more than a share of the largest value."""
+    if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
+        return False
+    return bool((found - expected).abs().amax() <= tolerance * expected.abs().amax())
 
 
 def _copied(model: nn.Module) -> nn.Module | None:
@@ -192,16 +246,3 @@ def _replace(modules: dict[str, Any], path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     setattr(modules[parent], name, module)
     modules[path] = module
-
-
-def _agree(form: nn.Module, sample: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Same logits within `TOLERANCE` and the same predictions."""
-    with torch.no_grad():
-        try:
-            found = form(sample)
-        except (RuntimeError, TypeError, ValueError, AttributeError):
-            return False
-    if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
-        return False
-    close = (found - expected).abs().amax() <= TOLERANCE * expected.abs().amax()
-    return bool(close) and torch.equal(found.argmax(dim=1), expected.argmax(dim=1))

@@ -81,7 +81,7 @@ class Square(Stage):
         super().__init__(arena)
         if queries < 1:
             raise InvalidArgument("queries", queries, "at least 1")
-        self.name, self.queries, self.runs = name, queries, runs
+        self.name, self.queries, self.runs, self.apart = name, queries, runs, True
         self.channels, self.height, self.width = (int(extent) for extent in arena.images.shape[1:])
         self.sides = window_sides(queries, self.height, self.width, arena.norm)
         self._side = torch.tensor(self.sides, device=arena.images.device)

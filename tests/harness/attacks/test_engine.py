@@ -14,9 +14,10 @@ from harness.attacks import ATTACKS, AttackResult, Numerics, attack_blocks, engi
 from harness.attacks.apgd import auto_pgd
 from harness.attacks.arena import Arena, enter
 from harness.attacks.catalogue import attack_cost
+from harness.attacks.draws import random_start
 from harness.attacks.ensemble import finish
 from harness.attacks.physical import Passes
-from harness.errors import InvalidArgument, UnknownName
+from harness.errors import InvalidArgument, NonFiniteGradients, UnknownName
 from harness.types import Norm
 
 DUAL: dict[Norm, float] = {"Linf": 1, "L2": 2, "L1": np.inf}
@@ -152,7 +153,7 @@ def test_work_ahead_changes_nothing_but_the_time(
     own_labels: Callable[[nn.Module, torch.Tensor], torch.Tensor],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Spare rows that make later runs: the bits and costs of one run after the other, in no more physical rows.
+    """Spare rows that make later runs: the bits and costs of one run after the other, here in no more physical rows.
 
     Also where the judge refuses what the search found, so that runs go on after a hit.
     """
@@ -220,6 +221,47 @@ def test_two_images_go_through_their_targets_at_the_same_time(
     assert found.backwards_per_image.tolist() == [9 * 20] * 2
 
 
+@pytest.mark.parametrize("falls", [True, False])
+def test_what_is_not_finite_counts_when_its_turn_comes(
+    falls: bool,
+    small_conv: Callable[..., nn.Module],
+    images: Callable[..., torch.Tensor],
+    own_labels: Callable[[nn.Module, torch.Tensor], torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """NaN gradients where a later restart begins: nothing for an image that falls before, else an error."""
+    model, pictures = small_conv(), images(9, (3, 8, 8))
+    labels, eps = own_labels(model, pictures), EPS["Linf"]
+
+    def run(rows: torch.Tensor) -> AttackResult:
+        return run_attack(
+            model, pictures[rows], labels[rows], "pgd", eps=eps, seed=5, indices=rows, steps=6, restarts=3
+        )
+
+    everything = torch.arange(9)
+    expected = run(everything)
+    assert set(expected.runs) == {-1, 0}
+    image = int(np.flatnonzero((expected.runs == 0) == falls)[0])
+    arena = enter(
+        model, pictures, labels, norm="Linf", eps=eps, seed=5, indices=np.arange(9), batch=16, fixed_batch=None
+    )
+    point = random_start(arena, "attack/pgd", torch.tensor([image]), torch.tensor([1]))
+    gradient = Passes.gradient
+
+    def not_finite_there(self: Passes, batch: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, ...]:
+        if bool((batch == point).flatten(1).all(dim=1).any()):
+            raise NonFiniteGradients("model: its gradient is not finite")
+        return gradient(self, batch, *rest)
+
+    monkeypatch.setattr(Passes, "gradient", not_finite_there)
+    for rows in (everything, torch.tensor([image])):
+        if falls:
+            same(expected, run(rows), rows)
+        else:
+            with pytest.raises(NonFiniteGradients):
+                run(rows)
+
+
 def test_a_row_taken_back_is_what_was_put_aside(
     small_conv: Callable[..., nn.Module], images: Callable[..., torch.Tensor]
 ) -> None:
@@ -231,7 +273,7 @@ def test_a_row_taken_back_is_what_was_put_aside(
     )  # fmt: skip
     batch = engine._Batch(auto_pgd(arena, name="apgd-t", steps=5, loss="targeted", runs=3), [0], final=True)
     batch.state["adv"] = batch.state["adv"] + 1.0
-    batch._park(1)
+    batch._set_aside(1)
     batch.state["adv"] = batch.state["candidate"]
     (row,) = batch.parked.values()
     batch._put(2, row)

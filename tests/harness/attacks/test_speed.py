@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from harness.attacks import Numerics
+from harness.attacks import Numerics, run_attack
 from harness.attacks.physical import Passes, probe
 from harness.attacks.speed import Faster, fold, keep_layout, prepare
 from harness.errors import InvalidArgument
@@ -158,3 +159,76 @@ def test_one_layout_from_the_normalisation_to_the_last_maps_and_back(
     expected, _, slope = plain.gradient(images(16, (3, 8, 8)), lambda out: out.logsumexp(1))
     assert torch.allclose(logits, expected, atol=1e-5)
     assert torch.allclose(gradient, slope, atol=1e-5)
+
+
+class _Rounding(torch.autograd.Function):
+    """Rounds to 8 bits and passes gradients straight through."""
+
+    @staticmethod
+    def forward(_context: Any, values: torch.Tensor) -> torch.Tensor:
+        """Rounded."""
+        return torch.round(values * 255) / 255
+
+    @staticmethod
+    def backward(_context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        """Unchanged."""
+        return gradient
+
+
+class _StraightThrough(nn.Module):
+    """A linear model of rounded images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(48, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        logits: torch.Tensor = self.linear(_Rounding.apply(images).flatten(1))
+        return logits
+
+
+def test_a_backward_pass_of_the_model_is_kept(images: Callable[..., torch.Tensor]) -> None:
+    """Tracing would put the true slope of rounding, zero, in the place of the straight-through estimate."""
+    pictures = images(16, (3, 4, 4))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = _StraightThrough().eval().requires_grad_(False)
+    labels = model(pictures).argmax(dim=1)
+    traced = fold(model)
+    assert traced is not None
+    assert torch.equal(traced(pictures), model(pictures))
+    found = [
+        run_attack(model, pictures, labels, "pgd", eps=0.1, numerics=Numerics(fold=folding)).robust
+        for folding in (True, False)
+    ]
+    assert found[0].tolist() == found[1].tolist()
+    assert not found[0].all()
+
+
+def test_unusual_graphs_get_a_form_that_works(images: Callable[..., torch.Tensor]) -> None:
+    """A graph that calls one module under two names, and an input that is a tuple."""
+
+    class Twice(nn.Module):
+        """Shares its rectifier."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+            self.one = self.other = nn.ReLU()
+
+        def forward(self, *given: torch.Tensor) -> torch.Tensor:
+            """Logits."""
+            logits: torch.Tensor = self.linear(self.other(self.one(self.conv(given[0]))).mean((2, 3)))
+            return logits
+
+    model, pictures = Twice().eval().requires_grad_(False), images(16, (3, 8, 8))
+    graph = torch.fx.Graph()
+    maps = graph.call_module("conv", (graph.placeholder("images"),))
+    maps = graph.call_module("other", (graph.call_module("one", (maps,)),))
+    graph.output(graph.call_module("linear", (graph.call_method("mean", (maps, (2, 3))),)))
+    for given in (model, torch.fx.GraphModule(model, graph).eval()):
+        for folding in (True, False):
+            form = prepare(given, pictures, Numerics(fold=folding))
+            assert isinstance(form, Faster)
+            assert torch.allclose(form(pictures), model(pictures), atol=1e-5)
