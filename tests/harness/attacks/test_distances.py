@@ -23,8 +23,8 @@ from harness.errors import InvalidArgument
 from harness.spec import AttackSpec
 from harness.types import Norm
 from models_zoo import load_model
+from tests.harness.attacks.support import same
 from tests.harness.attacks.test_linear import radii as closed_form
-from tests.harness.attacks.test_promise import same
 
 Make = Callable[..., nn.Module]
 Images = Callable[..., torch.Tensor]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,18 +11,9 @@ from torch import nn
 from harness.attacks import AttackResult, run_attack
 from harness.attacks.physical import Passes, predict, probe
 from harness.types import Norm
+from tests.harness.attacks.support import same
 
 EPS: dict[Norm, float] = {"Linf": 0.004, "L2": 0.1, "L1": 1.0}
-
-
-def same(one: AttackResult, other: AttackResult, order: torch.Tensor | slice = slice(None)) -> None:
-    """Everything that is recorded for an image is equal, `other` being `one` in another order."""
-    places = np.arange(len(one.robust))[order]
-    assert np.array_equal(one.robust[places], other.robust)
-    assert torch.equal(one.adversarial[torch.from_numpy(places)], other.adversarial)
-    assert [one.broken_by[place] for place in places] == list(other.broken_by)
-    for name in ("steps", "runs", "margin", "scale", "norm", "forwards_per_image", "backwards_per_image"):
-        assert np.array_equal(getattr(one, name)[places], getattr(other, name)), name
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
