@@ -61,7 +61,7 @@ def _climb(
 ) -> torch.Tensor:
     """The time, n x 1, at which what every coordinate gained adds up to `need`; 1e30 where all the room is not enough.
 
-    Comparisons are kept as numbers: on a CPU a product with booleans takes thirty times that of two numbers.
+    Comparisons are kept as numbers: on a CPU a product with booleans is slow.
 
     Args:
         gain: n x d, what a coordinate gains in a unit of time.

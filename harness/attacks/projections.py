@@ -32,7 +32,7 @@ def column(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def by_row(chosen: torch.Tensor, yes: torch.Tensor, no: torch.Tensor) -> torch.Tensor:
     """A new tensor: `yes` in the rows where `chosen` (n, bool), `no` in the others; both n x ....
 
-    Rows are copied whole: on a CPU `torch.where` takes ten times that for images.
+    Rows are copied whole, which on a CPU is faster than `torch.where`.
     """
     rows = chosen.nonzero().squeeze(1)
     result = no.clone()

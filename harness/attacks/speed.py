@@ -82,7 +82,7 @@ def keep_layout(maps: torch.Tensor) -> torch.Tensor:
     """The same tensor, whose gradient will come in NHWC memory.
 
     The backward pass of a mean over positions and that of a reshape give NCHW, and everything pointwise between them
-    and the next convolution then runs over two layouts (measured: a rectifier in fifty times the time).
+    and the next convolution then runs over two layouts, which is slow.
     """
     if maps.requires_grad and maps.dim() == 4:
         maps.register_hook(to_channels_last)  # type: ignore[no-untyped-call]
@@ -168,19 +168,20 @@ Response = tuple[torch.Tensor, torch.Tensor | None]
 
 
 def _respond(model: Classifier, images: torch.Tensor) -> Response:
-    """What a model gives for images, forward and backward."""
-    batch = images.clone().requires_grad_()
-    with torch.enable_grad(), warnings.catch_warnings():
+    """What a model gives for images, forward and backward; no gradient where its backward pass fails."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about what the model does; its attack will say so
-        logits = model(batch)
-        if not logits.requires_grad:
-            return logits, None
-        smooth = torch.logsumexp(logits, dim=1) + logits[:, 0]
+        with torch.no_grad():
+            logits = model(images.clone())
+        batch = images.clone().requires_grad_()
         try:
-            (gradient,) = torch.autograd.grad(smooth.sum(), batch, allow_unused=True)
+            with torch.enable_grad():
+                out = model(batch)
+                smooth = torch.logsumexp(out, dim=1) + out[:, 0]
+                (gradient,) = torch.autograd.grad(smooth.sum(), batch, allow_unused=True)
         except RuntimeError:
             gradient = None  # black-box attacks ask for none
-    return logits.detach(), gradient
+    return logits, gradient
 
 
 def _form(body: nn.Module | None, sample: torch.Tensor, expected: Response, *, channels_last: bool) -> Faster | None:

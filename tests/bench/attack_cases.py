@@ -94,7 +94,7 @@ def _data(*, photographs: bool) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One model under one attack in one threat model."""
+    """One model under one attack in one threat model; `indices` key our draws, by default 0, 1, ...."""
 
     model: torch.nn.Module
     images: torch.Tensor
@@ -102,6 +102,7 @@ class Case:
     norm: str
     eps: float
     attack: str
+    indices: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,7 @@ def ours(case: Case, numerics: Numerics, *, seed: int = 0, batch_size: int | Non
         norm=case.norm,
         eps=case.eps,
         seed=seed,
+        indices=case.indices,
         numerics=numerics,
         batch_size=batch_size,
         **options,

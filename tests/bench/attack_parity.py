@@ -4,7 +4,8 @@ One-sided: our robust count may be at most the reference's plus max(1, its own s
 has to hold when it is predicted again. The reference's other seeds run only where the first does not settle it: the
 allowance is at least each seed's count, so ours at or below one of them is within it.
 
-`seeds` prints the counts of both sides under `--seeds` seeds each, for a look at what is chance.
+`seeds` prints the counts of both sides under `--seeds` seeds each, for a look at what is chance; with `--only`, for
+single images, each attacked by itself.
 
 `run` appends a line of JSON for each comparison to the log and skips what is in it, so it may be stopped at any time.
 """
@@ -87,13 +88,22 @@ def run(given: argparse.Namespace) -> int:
 
 def seeds(given: argparse.Namespace) -> int:
     """Counts of both sides under several seeds, whether or not the log has the comparison."""
+    numerics = Numerics(precision=given.precision)
     for key, subject in wanted(given):
         images, labels = pictures(key["images"], photographs=subject.photographs)
-        case = Case(load(subject.model), images, labels, key["norm"], parse_eps(key["eps"]), key["attack"])
-        numerics = Numerics(precision=given.precision)
-        mine = [ours(case, numerics, seed=seed).robust for seed in range(given.seeds)]
-        theirs = [reference(case, seed=seed, batch=len(images)).robust for seed in range(given.seeds)]
-        sys.stdout.write(f"{key['model']} {key['norm']} {key['eps']} {key['attack']}: {theirs} and ours {mine}\n")
+        every = list(range(len(images)))
+        for rows in [[row] for row in given.only] or [every]:
+            model, eps = load(subject.model), parse_eps(key["eps"])
+            case = Case(model, images[rows], labels[rows], key["norm"], eps, key["attack"], rows)
+            theirs = [reference(case, seed=seed, batch=len(rows)).robust for seed in range(given.seeds)]
+            mine = [ours(case, numerics, seed=seed).robust for seed in range(given.seeds)]
+            what = f"{key['model']} {key['norm']} {key['eps']} {key['attack']}"
+            if rows == every:
+                sys.stdout.write(f"{what}: {theirs} and ours {mine}\n")
+            else:
+                stood = f"stood in {sum(theirs)} and ours in {sum(mine)} of {given.seeds} seeds"
+                sys.stdout.write(f"{what}, image {rows[0]}: {stood}\n")
+            sys.stdout.flush()
     return 0
 
 
@@ -145,6 +155,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=SEEDS, help="for `seeds`: how many on each side")
+    parser.add_argument("--only", type=int, nargs="+", default=[], help="for `seeds`: numbers of images")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     if given.log is None and given.what != "seeds":

@@ -13,7 +13,7 @@ from torch import nn
 from harness.attacks import Numerics, run_attack
 from harness.attacks.physical import Passes, probe
 from harness.attacks.speed import Faster, fold, keep_layout, prepare
-from harness.errors import InvalidArgument
+from harness.errors import InvalidArgument, ModelError
 
 
 def test_folding_removes_every_batch_norm(
@@ -206,6 +206,34 @@ def test_a_backward_pass_of_the_model_is_kept(images: Callable[..., torch.Tensor
     assert not found[0].all()
 
 
+@pytest.mark.parametrize("how", ["in place", "detached"])
+def test_black_box_attacks_need_no_backward_pass(how: str, images: Callable[..., torch.Tensor]) -> None:
+    """A model that normalises in place or detaches has none: no form may invent one, and queries go on."""
+
+    class NoGradient(nn.Module):
+        """Linear."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(48, 4)
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            """Logits."""
+            batch = batch.sub_(0.0) if how == "in place" else batch.detach()
+            logits: torch.Tensor = self.linear(batch.flatten(1))
+            return logits
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = NoGradient().eval()
+    pictures = images(16, (3, 4, 4))
+    labels = model(pictures.detach()).argmax(dim=1)
+    found = run_attack(model, pictures, labels, "square", eps=0.3, queries=50)
+    assert not found.robust.all()
+    with pytest.raises((RuntimeError, ModelError)):
+        run_attack(model, pictures, labels, "pgd", eps=0.3)
+
+
 def test_unusual_graphs_get_a_form_that_works(images: Callable[..., torch.Tensor]) -> None:
     """A graph that calls one module under two names, and an input that is a tuple."""
 
@@ -231,4 +259,5 @@ def test_unusual_graphs_get_a_form_that_works(images: Callable[..., torch.Tensor
         for folding in (True, False):
             form = prepare(given, pictures, Numerics(fold=folding))
             assert isinstance(form, Faster)
+            assert isinstance(form.model, torch.fx.GraphModule) or not folding
             assert torch.allclose(form(pictures), model(pictures), atol=1e-5)
